@@ -1,0 +1,99 @@
+"""The Docker images of the simulated nodes, built from tests/sim/cluster/image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from . import docker, paths
+
+DEBIAN = "kubegpu-sim/debian:bookworm"
+BASE = "kubegpu-sim/base:1"
+PAUSE = "kubegpu-sim/pause:1"
+REPO = "kubegpu-sim/repo:1"
+NODE = "kubegpu-sim/node:1"
+
+Say = Callable[[str], None]
+
+
+def ensure_debian(say: Say) -> None:
+    """Debian 12 as an image: from a registry where one answers, else bootstrapped from Debian's packages."""
+    if docker.inspect("image", DEBIAN):
+        return
+    say("Debian base image: asking the registry")
+    if docker.succeeds("pull", "-q", "docker.io/library/debian:bookworm-slim", timeout=300):
+        docker.run("tag", "docker.io/library/debian:bookworm-slim", DEBIAN)
+        return
+    _need_mmdebstrap(say)
+    say("Debian base image: no registry answers, bootstrapping from packages (about 30 s)")
+    bootstrap = subprocess.Popen(
+        [
+            "mmdebstrap",
+            "-q",
+            '--aptopt=Acquire::Retries "5"',
+            '--aptopt=Acquire::http::Timeout "20"',
+            "--variant=minbase",
+            "--include=ca-certificates",
+            "bookworm",
+            "-",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert bootstrap.stdout is not None
+    docker.run("import", "-", DEBIAN, stdin=bootstrap.stdout)
+    _, errors = bootstrap.communicate()
+    if bootstrap.returncode != 0:
+        docker.run("rmi", DEBIAN)
+        raise docker.DockerError(f"mmdebstrap: {errors.decode(errors='replace')[-1000:]}")
+
+
+def _need_mmdebstrap(say: Say) -> None:
+    if shutil.which("mmdebstrap"):
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise docker.DockerError(
+            "no registry answers for debian:bookworm-slim and mmdebstrap is not installed: install it "
+            f"(mmdebstrap and debian-archive-keyring) or load an image named {DEBIAN} yourself"
+        )
+    say("installing mmdebstrap")
+    packages = ["mmdebstrap", "debian-archive-keyring"]
+    subprocess.run(["apt-get", "-qq", "update"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", *packages],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NOWARNINGS": "yes"},
+    )
+
+
+def ensure(say: Say) -> None:
+    """Builds every image; layers that did not change cost nothing."""
+    ensure_debian(say)
+    for target, tag in (("base", BASE), ("pause", PAUSE), ("repo", REPO), ("node", NODE)):
+        say(f"image {tag}")
+        docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN)
+
+
+def archive(tag: str) -> Path:
+    """An image as a file that docker and containerd load, written once per image."""
+    image = docker.inspect("image", tag)
+    if image is None:
+        raise docker.DockerError(f"{tag} is not built")
+    folder = paths.cache() / "images" / str(image["Id"]).split(":")[1][:12]
+    path = folder / f"{tag.split('/')[-1].split(':')[0]}.tar"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        docker.run("save", "-o", str(partial), tag)
+        partial.rename(path)
+    return path
+
+
+def remove() -> None:
+    for tag in (NODE, REPO, PAUSE, BASE, DEBIAN):
+        if docker.inspect("image", tag):
+            docker.run("rmi", "-f", tag)  # a failed build may have left a stopped container

@@ -1,0 +1,81 @@
+/* nvmlDeviceGetFieldValues: the same facts under numbers (NVML_FI_*). */
+#include <string.h>
+#include <sys/time.h>
+
+#include "fields.h"
+#include "sim.h"
+
+struct number {
+    unsigned int id;
+    const char *key;
+    bool wide, flag;
+};
+
+static const struct number numbers[] = {
+    {1, "ecc_mode", false, true},
+    {2, "ecc_mode_pending", false, true},
+    {31, "retired_pages_pending", false, true},
+    {82, "temperature_memory", false, false},
+    {83, "energy_mj", true, false},
+    {90, "nvlink_mbps", false, false},
+    {94, "pcie_replay_counter", false, false},
+    {142, "remapped_rows_corrected", false, false},
+    {143, "remapped_rows_uncorrected", false, false},
+    {144, "remapped_rows_pending", false, true},
+    {145, "remapped_rows_failure", false, true},
+    {164, "nvlink_mbps", false, false},
+    {185, "power_draw_mw", false, false},
+    {186, "power_draw_mw", false, false},
+    {187, "power_min_mw", false, false},
+    {188, "power_max_mw", false, false},
+    {189, "power_default_mw", false, false},
+    {190, "power_limit_mw", false, false},
+    {230, "recovery_action", false, false},
+};
+
+enum { FI_NVLINK_LINK_COUNT = 91, FI_NVLINK_GET_STATE = 165 };
+
+nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t, unsigned int, unsigned int *);
+
+static nvmlReturn_t link_count(nvmlDevice_t device, unsigned int *count) {
+    struct sim_call call;
+    nvmlReturn_t result = sim_enter(device, &call);
+    if (result != NVML_SUCCESS) return result;
+    *count = 0;
+    for (int i = 0; i < call.gpu->count; i++) *count += !strcmp(call.gpu->pairs[i].key, "link");
+    return sim_leave(NVML_SUCCESS);
+}
+
+static nvmlReturn_t one(nvmlDevice_t device, nvmlFieldValue_t *field) {
+    field->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
+    if (field->fieldId == FI_NVLINK_LINK_COUNT) return link_count(device, &field->value.uiVal);
+    if (field->fieldId == FI_NVLINK_GET_STATE)
+        return nvmlDeviceGetNvLinkState(device, field->scopeId, &field->value.uiVal);
+    for (unsigned int i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const struct number *number = &numbers[i];
+        if (number->id != field->fieldId) continue;
+        if (number->flag) return sim_get_flag(device, number->key, &field->value.uiVal);
+        if (!number->wide) return sim_get_uint(device, number->key, &field->value.uiVal);
+        field->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
+        return sim_get_u64(device, number->key, &field->value.ullVal);
+    }
+    return NVML_ERROR_NOT_SUPPORTED;
+}
+
+/* Each field carries its own result; the call fails only if the device as a whole does not answer. */
+NVML_API nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *fields) {
+    struct sim_call call;
+    struct timeval now;
+    if (!fields || count < 1) return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = sim_enter(device, &call);
+    if (result != NVML_SUCCESS) return result;
+    sim_leave(NVML_SUCCESS);
+    gettimeofday(&now, NULL);
+    for (int i = 0; i < count; i++) {
+        memset(&fields[i].value, 0, sizeof fields[i].value);
+        fields[i].timestamp = now.tv_sec * 1000000LL + now.tv_usec;
+        fields[i].latencyUsec = 0;
+        fields[i].nvmlReturn = one(device, &fields[i]);
+    }
+    return NVML_SUCCESS;
+}

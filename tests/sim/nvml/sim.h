@@ -1,0 +1,87 @@
+/* What the rooms of the simulated library share. One lock guards the state; events.c is the only one that waits. */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "nvml_abi.h"
+
+#define SIM_MAX_GPUS 64
+#define SIM_MAX_GI 16 /* GPU instance ids 0..15 */
+#define SIM_MAX_CI 8  /* compute instance ids 0..7 */
+
+/* state.c: the state file, parsed into sections of key/value pairs. */
+struct sim_pair {
+    char *key, *value;
+};
+struct sim_section {
+    char *name;
+    struct sim_pair *pairs;
+    int count;
+};
+struct sim_state {
+    struct sim_section *sections;
+    int count;
+    struct sim_section *system, *topology;
+    struct sim_section *gpus[SIM_MAX_GPUS]; /* by the number in `[gpu N]`; NULL where there is none */
+};
+const char *sim_state_path(void);
+/* Read the file again if it changed. NULL: no readable file. Call with the lock held. */
+const struct sim_state *sim_state_refresh(void);
+const char *sim_value(const struct sim_section *section, const char *key); /* NULL if absent */
+bool sim_flag(const struct sim_section *section, const char *key, bool fallback);
+bool sim_number(const char *text, unsigned long long *out); /* decimal or 0x…; false if it is not one */
+
+/* session.c: init, shutdown, the lock, and handles. */
+struct nvmlDevice_st {
+    int gpu;    /* number in the state file */
+    int gi, ci; /* -1 for a whole GPU */
+};
+struct sim_mig {
+    int gi, ci;
+    char profile[64], uuid[80];
+};
+struct sim_call { /* what a call may use between sim_enter and sim_leave */
+    const struct sim_state *state;
+    struct sim_section *gpu;
+    int gpu_number;
+    bool is_mig;
+    struct sim_mig mig;
+};
+nvmlReturn_t sim_enter_system(struct sim_call *call); /* on success the lock is held: sim_leave() */
+nvmlReturn_t sim_enter_library(struct sim_call *call); /* works before nvmlInit and without a driver */
+nvmlReturn_t sim_enter(nvmlDevice_t device, struct sim_call *call);
+nvmlReturn_t sim_leave(nvmlReturn_t result);          /* returns its argument */
+bool sim_visible(const struct sim_state *state, int gpu);
+int sim_visible_index(const struct sim_state *state, int gpu); /* -1: hidden */
+bool sim_lost(const struct sim_section *gpu);
+nvmlDevice_t sim_gpu_handle(int gpu);
+nvmlDevice_t sim_mig_handle(int gpu, int gi, int ci);
+
+/* values.c: the one-line functions. An absent key is NVML_ERROR_NOT_SUPPORTED. */
+struct sim_word {
+    const char *word;
+    unsigned int value;
+};
+nvmlReturn_t sim_get_uint(nvmlDevice_t device, const char *key, unsigned int *out);
+nvmlReturn_t sim_get_u64(nvmlDevice_t device, const char *key, unsigned long long *out);
+nvmlReturn_t sim_get_flag(nvmlDevice_t device, const char *key, unsigned int *out);
+nvmlReturn_t sim_get_word(nvmlDevice_t device, const char *key, const struct sim_word *words, unsigned int *out);
+nvmlReturn_t sim_get_string(nvmlDevice_t device, const char *key, char *out, unsigned int length);
+nvmlReturn_t sim_copy(const char *text, char *out, unsigned int length);
+
+/* mig.c: instances of one GPU, in the order of the file. */
+int sim_mig_list(const struct sim_section *gpu, struct sim_mig *out, int max);
+bool sim_mig_find(const struct sim_section *gpu, int gi, int ci, struct sim_mig *out);
+bool sim_mig_enabled(const struct sim_section *gpu);
+bool sim_mig_memory(const struct sim_call *call, unsigned long long *bytes);
+
+/* pci.c */
+struct sim_pci {
+    unsigned int domain, bus, device, device_id, subsystem_id;
+};
+bool sim_pci_of(const struct sim_section *gpu, struct sim_pci *out);
+void sim_pci_fill(const struct sim_pci *pci, nvmlPciInfo_t *out);
+
+#endif

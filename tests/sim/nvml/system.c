@@ -1,0 +1,82 @@
+/* The driver as a whole: versions, the number of GPUs, process names. */
+#include <stdio.h>
+#include <string.h>
+
+#include "sim.h"
+
+static nvmlReturn_t system_string(const char *key, char *out, unsigned int length) {
+    struct sim_call call;
+    nvmlReturn_t result = sim_enter_system(&call);
+    if (result != NVML_SUCCESS) return result;
+    return sim_leave(sim_copy(sim_value(call.state->system, key), out, length));
+}
+
+NVML_API nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length) {
+    return system_string("driver_version", version, length);
+}
+
+NVML_API nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length) {
+    struct sim_call call;
+    nvmlReturn_t result = sim_enter_library(&call);
+    if (result != NVML_SUCCESS) return result;
+    return sim_leave(sim_copy(sim_value(call.state->system, "nvml_version"), version, length));
+}
+
+/* "12.4" -> 12040, CUDA's own encoding: 1000 * major + 10 * minor. */
+NVML_API nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version) {
+    char text[32];
+    int major, minor;
+    if (!version) return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = system_string("cuda_version", text, sizeof text);
+    if (result != NVML_SUCCESS) return result;
+    if (sscanf(text, "%d.%d", &major, &minor) != 2) return NVML_ERROR_NOT_SUPPORTED;
+    *version = 1000 * major + 10 * minor;
+    return NVML_SUCCESS;
+}
+
+NVML_API nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    return nvmlSystemGetCudaDriverVersion(version);
+}
+
+NVML_API nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length) {
+    char path[64], command[4096];
+    if (!name || !length) return NVML_ERROR_INVALID_ARGUMENT;
+    struct sim_call call;
+    nvmlReturn_t result = sim_enter_system(&call);
+    if (result != NVML_SUCCESS) return result;
+    sim_leave(NVML_SUCCESS);
+    snprintf(path, sizeof path, "/proc/%u/cmdline", pid);
+    FILE *file = fopen(path, "re");
+    if (!file) return NVML_ERROR_NOT_FOUND;
+    size_t read = fread(command, 1, sizeof command - 1, file);
+    fclose(file);
+    command[read] = '\0';
+    snprintf(name, length, "%s", command);
+    return NVML_SUCCESS;
+}
+
+NVML_API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
+    struct sim_call call;
+    if (!count) return NVML_ERROR_INVALID_ARGUMENT;
+    nvmlReturn_t result = sim_enter_system(&call);
+    if (result != NVML_SUCCESS) return result;
+    *count = 0;
+    for (int i = 0; i < SIM_MAX_GPUS; i++) *count += sim_visible(call.state, i);
+    return sim_leave(NVML_SUCCESS);
+}
+
+NVML_API nvmlReturn_t nvmlDeviceGetCount(unsigned int *count) { return nvmlDeviceGetCount_v2(count); }
+
+/* No S-class units (Tesla deskside boxes) and no host interface cards in this machine. */
+NVML_API nvmlReturn_t nvmlUnitGetCount(unsigned int *count) {
+    if (!count) return NVML_ERROR_INVALID_ARGUMENT;
+    *count = 0;
+    return NVML_SUCCESS;
+}
+
+NVML_API nvmlReturn_t nvmlSystemGetHicVersion(unsigned int *count, void *entries) {
+    (void)entries;
+    return nvmlUnitGetCount(count);
+}
+
+NVML_API nvmlReturn_t nvmlGetExcludedDeviceCount(unsigned int *count) { return nvmlUnitGetCount(count); }
