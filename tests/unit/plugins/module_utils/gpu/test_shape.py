@@ -1,0 +1,78 @@
+"""The spelling of addresses, ids and versions that all sources share."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.gpu import shape
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("00000000:3B:00.0", "0000:3b:00.0", id="nvml"),
+        pytest.param("0000:3b:00.0", "0000:3b:00.0", id="sysfs"),
+        pytest.param("00010000:00:00.0", "10000:00:00.0", id="domain-of-five-digits"),
+        pytest.param("3b:00.0", "0000:3b:00.0", id="lspci-without-domain"),
+        pytest.param(" 0000:3b:00.0\n", "0000:3b:00.0", id="white-space"),
+        pytest.param("0000:3b:00.8", None, id="no-such-function"),
+        pytest.param("GPU is lost", None, id="words"),
+        pytest.param("", None, id="empty"),
+        pytest.param(None, None, id="none"),
+    ],
+)
+def test_bus_id(text, expected):
+    assert shape.bus_id(text) == expected
+
+
+@given(
+    domain=st.integers(0, 0xFFFFFFFF), bus=st.integers(0, 255), device=st.integers(0, 31), function=st.integers(0, 7)
+)
+def test_both_spellings_of_an_address_meet(domain, bus, device, function):
+    nvml = f"{domain:08X}:{bus:02X}:{device:02X}.{function}"
+    sysfs = f"{domain:04x}:{bus:02x}:{device:02x}.{function}"
+    assert shape.bus_id(nvml) == shape.bus_id(sysfs) == sysfs
+
+
+def test_pci_ids_of_an_h100():
+    assert shape.pci_ids(0x233010DE) == ("0x10de", "0x2330")
+
+
+@given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+def test_pci_ids_take_the_number_apart(vendor, device):
+    assert [int(part, 16) for part in shape.pci_ids(device << 16 | vendor)] == [vendor, device]
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ("3.5", "Kepler"),
+        ("5.2", "Maxwell"),
+        ("6.1", "Pascal"),
+        ("7.0", "Volta"),
+        ("7.5", "Turing"),
+        ("8.0", "Ampere"),
+        ("8.6", "Ampere"),
+        ("8.9", "Ada Lovelace"),
+        ("9.0", "Hopper"),
+        ("10.0", "Blackwell"),
+        ("12.0", "Blackwell"),
+        ("99.0", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_architecture_of(capability, expected):
+    assert shape.architecture_of(capability) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(12040, "12.4"), (11080, "11.8"), (9010, "9.1"), (0, None), (None, None)]
+)
+def test_cuda_version(number, expected):
+    assert shape.cuda_version(number) == expected
+
+
+def test_an_empty_gpu_is_a_new_one_each_time():
+    shape.empty_gpu()["mig"]["instances"].append("left over")
+    assert shape.empty_gpu()["mig"]["instances"] == []
