@@ -1,0 +1,30 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which systemd unit a process belongs to (systemd.special(7), cgroups(7))."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
+
+
+def unit_of(cgroups):
+    """Return the innermost service in the text of /proc/<pid>/cgroup, or None."""
+    for line in cgroups.splitlines():
+        found = _SERVICE.findall(line.split(":", 2)[-1])
+        if found:
+            return found[-1]
+    return None
+
+
+def unit(pid, proc="/proc"):
+    """Return the service that a process (int) belongs to, or None."""
+    try:
+        with open(os.path.join(proc, str(pid), "cgroup"), encoding="utf-8", errors="replace") as stream:
+            return unit_of(stream.read())
+    except OSError:
+        return None

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a running daemon still needs to match its file: none, reload or restart. Pure.
+
+For Docker the file is compared with what /info says. A reload (SIGHUP) makes dockerd take over the keys that the
+file has; it does not go back to a default for a key that the file no longer has, so an option that left the file
+needs a restart. Two reloads are worse than useless, tried on 20.10.24, where dockerd panics and takes its containers
+with it (unless live-restore is on): a file with runtimes but without default-runtime while the daemon's default
+runtime is not among them, and a file with "runtimes": null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+LEVELS = ("none", "reload", "restart")
+
+
+@dataclass
+class Pending:
+    """level: one of LEVELS; reasons: list of str, for people; restarts: how many of them need a restart."""
+
+    level: str = "none"
+    reasons: List[str] = field(default_factory=list)
+    restarts: int = 0
+
+    def add(self, level, reason):
+        """Note a reason; the strongest level wins."""
+        self.level = max(self.level, level, key=LEVELS.index)
+        self.reasons.append(reason)
+        self.restarts += level == "restart"
+
+
+@dataclass(frozen=True)
+class DockerWanted:
+    """What was asked for: the runtime's name, whether it is to be there, and what was asked for its neighbours."""
+
+    name: str
+    present: bool
+    default_asked: bool = False
+    cdi: Optional[bool] = None
+
+
+def docker(
+    config: Dict[str, Any],
+    live: Optional[Dict[str, Any]],
+    wanted: DockerWanted,
+    started: Optional[float] = None,
+    hook_changed: Optional[float] = None,
+) -> Pending:
+    """Compare daemon.json's content with the live state (None: not running, so nothing is pending).
+
+    started: when dockerd started; hook_changed: ctime of nvidia-container-runtime-hook, None if it is not there or
+    not of interest; both in seconds since the epoch. dockerd looks for the hook in PATH once, at its start, and
+    knows `docker run --gpus` only if it found it (20.10 to 27).
+    """
+    pending = Pending()
+    if live is None:
+        return pending
+    _docker_runtime(pending, config, live, wanted)
+    _docker_default(pending, config, live, wanted)
+    if wanted.cdi is not None and live["cdi"] is not None and live["cdi"] is not wanted.cdi:
+        shown = (str(wanted.cdi).lower(), str(live["cdi"]).lower())
+        pending.add(
+            "restart",
+            "features.cdi is %s in the file and %s in the running daemon, which reads it only when it starts" % shown,
+        )
+    if wanted.present and started is not None and hook_changed is not None and hook_changed > started:
+        pending.add(
+            "restart",
+            "nvidia-container-runtime-hook is newer than the running dockerd, which looks for it "
+            "only when it starts: docker run --gpus does not work until then",
+        )
+    if pending.level == "reload":
+        _reload_hazard(pending, config, live)
+    return pending
+
+
+def _reload_hazard(pending, config, live):
+    if "runtimes" not in config:
+        return
+    runtimes = config["runtimes"]
+    default = config.get("default-runtime") or live["default_runtime"]
+    if runtimes is None:
+        pending.add("restart", 'the file has "runtimes": null: do not reload, it makes dockerd panic (seen on 20.10)')
+    elif default not in runtimes and default != "runc":
+        pending.add(
+            "restart",
+            "the running daemon's default runtime %s is not among the file's runtimes: do not "
+            "reload, it makes dockerd panic (seen on 20.10)" % default,
+        )
+
+
+def _docker_runtime(pending, config, live, wanted):
+    known = live["runtimes"].get(wanted.name)
+    entry = (config.get("runtimes") or {}).get(wanted.name)
+    if entry is None:
+        if known is not None:
+            pending.add(
+                "reload" if isinstance(config.get("runtimes"), dict) else "restart",
+                "the running daemon still has the runtime %s" % wanted.name,
+            )
+        return
+    if known is None:
+        pending.add("reload", "the running daemon does not have the runtime %s" % wanted.name)
+        return
+    for key, empty in (("path", ""), ("runtimeArgs", [])):
+        if (known.get(key) or empty) != (entry.get(key) or empty):
+            pending.add(
+                "reload",
+                "runtimes.%s.%s is %s in the running daemon and %s in the file"
+                % (wanted.name, key, _shown(known.get(key)), _shown(entry.get(key))),
+            )
+
+
+def _docker_default(pending, config, live, wanted):
+    running = live["default_runtime"]
+    in_file = config.get("default-runtime")
+    expected = in_file or "runc"
+    # Somebody else's pending change of the default is not ours to report unless it was asked for.
+    if running == expected or not (wanted.default_asked or wanted.name in (running, expected)):
+        return
+    pending.add(
+        "reload" if in_file else "restart",
+        "the running daemon's default runtime is %s, the file's is %s" % (running, expected),
+    )
+
+
+def _shown(value):
+    return "not set" if value in (None, "", []) else repr(value)
+
+
+def containerd(
+    changed: bool,
+    running: bool,
+    started: Optional[float] = None,
+    file_changed: Optional[float] = None,
+    path: str = "the file",
+) -> Pending:
+    """containerd reads its configuration at its start only.
+
+    changed: this run changed the file. started: start of the running process, file_changed: modification time of
+    the newest file that makes up the configuration; seconds since the epoch. A file that is newer than the process
+    may be of a run that died before the restart.
+    """
+    pending = Pending()
+    if not running:
+        return pending
+    if changed:
+        pending.add("restart", "%s changed, and containerd reads it only when it starts" % path)
+    elif started is not None and file_changed is not None and file_changed > started:
+        pending.add("restart", "%s is newer than the running containerd, which reads it only when it starts" % path)
+    return pending

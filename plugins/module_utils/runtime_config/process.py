@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What Linux says about a running daemon: its process id, arguments and start (proc(5), unix(7))."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import List, Optional
+
+PROC = "/proc"
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """pid; arguments without argv[0]; started in seconds since the epoch, None if unknown."""
+
+    pid: int
+    arguments: List[str]
+    started: Optional[float]
+
+
+def find(program, socket_path, pid_file=None, proc=PROC):
+    """Return the Daemon that runs program (str, its name in /proc/<pid>/comm), or None.
+
+    The one that listens on the socket, else the one in the pid file: with socket activation the listener
+    is systemd.
+    """
+    for pid in (_listener(socket_path), _from_file(pid_file)):
+        if pid and _comm(pid, proc) == program[:15]:
+            return Daemon(pid, _arguments(pid, proc), _started(pid, proc))
+    return None
+
+
+def _listener(path, timeout=5.0):
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(path)
+        size = struct.calcsize("3i")
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return struct.unpack("3i", credentials)[0]
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def _from_file(path):
+    try:
+        with open(path or "", encoding="ascii") as stream:
+            return int(stream.read(32))
+    except (OSError, ValueError):
+        return None
+
+
+def _read(pid, name, proc):
+    try:
+        with open(os.path.join(proc, str(pid), name), "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
+
+
+def _comm(pid, proc):
+    return _read(pid, "comm", proc).decode("utf-8", "replace").strip()
+
+
+def _arguments(pid, proc):
+    raw = _read(pid, "cmdline", proc).decode("utf-8", "replace")
+    return raw.rstrip("\0").split("\0")[1:]
+
+
+def _started(pid, proc):
+    # The name in parentheses may hold anything; field 22 (start, clock ticks since boot) is the 20th behind it.
+    fields = _read(pid, "stat", proc).rpartition(b")")[2].split()
+    boot = [line.split()[1] for line in _read("", "stat", proc).splitlines() if line.startswith(b"btime ")]
+    if len(fields) < 20 or not boot:
+        return None
+    return int(boot[0]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")

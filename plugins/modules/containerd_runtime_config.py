@@ -1,0 +1,310 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: containerd_runtime_config
+short_description: Gives containerd's CRI one OCI runtime in config.toml
+version_added: 0.1.0
+description:
+  - Adds, changes or removes one OCI runtime in the CRI part of containerd's C(config.toml), and optionally makes it the
+    default runtime. Config versions 2 and 3 are supported.
+  - The file is edited in place. Comments, order and layout stay byte for byte. What cannot be edited safely is refused
+    with line and column.
+  - With containerd 2.x, a main file that imports O(drop_in_path) stays as it is, and the runtime gets its own file.
+    containerd 1.x replaces a plugin's whole section by that of an imported file, so there the main file is edited.
+  - k3s and RKE2 generate C(config.toml) at each start and find C(nvidia-container-runtime) by themselves. There the
+    module writes only what they do not do, a template for another runtime and their option C(default-runtime), and
+    tells whether a restart is due.
+  - A new runtime gets the options of the default runtime (of runc's kind), so that it uses the same cgroup driver
+    (C(SystemdCgroup)).
+  - containerd forgets its built-in runtime C(runc) when a file names any other, so C(runc) is written down where the
+    file has no runtimes yet.
+  - Where the C(containerd) binary is there, the new content is tried with C(containerd config dump) before it replaces
+    the file, and the merged configuration is compared. A file in C(imports) that overrides it, or any other setting
+    that would change, is an error.
+  - The module never restarts containerd. It returns in RV(pending) whether that is needed. A restart stops no
+    container.
+options:
+  name:
+    description:
+      - Name of the runtime (the handler in a RuntimeClass).
+    type: str
+    default: nvidia
+  path:
+    description:
+      - Path of the runtime's executable (C(BinaryName)).
+    type: str
+    default: /usr/bin/nvidia-container-runtime
+  set_default:
+    description:
+      - V(true) makes the runtime the default, V(false) makes sure that it is not.
+      - Leave it out to leave the default runtime alone.
+    type: bool
+  state:
+    description:
+      - V(present) adds or changes the runtime.
+      - V(absent) removes it, whoever added it, and undoes what earlier runs with V(present) did. The former default
+        runtime comes back. A file that nobody has edited since comes back byte for byte.
+    type: str
+    choices: [present, absent]
+    default: present
+  layout:
+    description:
+      - Whose containerd it is. V(auto) takes that of k3s or RKE2 if their socket
+        C(/run/k3s/containerd/containerd.sock) is there and O(config_path) is the default, else V(containerd).
+    type: str
+    choices: [auto, containerd, k3s, rke2]
+    default: auto
+    version_added: 0.2.0
+  config_path:
+    description:
+      - Path of the configuration file. A symbolic link is followed. Not used for k3s and RKE2.
+    type: path
+    default: /etc/containerd/config.toml
+  drop_in_path:
+    description:
+      - Path of the file for the runtime alone, where O(placement) allows it.
+    type: path
+    default: /etc/containerd/conf.d/99-nvidia.toml
+    version_added: 0.2.0
+  placement:
+    description:
+      - V(auto) writes O(drop_in_path) if containerd is 2.x, its main file imports that path, and the main file does not
+        have the runtime already. Otherwise it edits the main file.
+      - V(main) always edits the main file. V(drop_in) fails where a drop-in is not read or would do harm.
+    type: str
+    choices: [auto, main, drop_in]
+    default: auto
+    version_added: 0.2.0
+  root:
+    description:
+      - Directory below which the files of k3s and RKE2 are looked for.
+    type: path
+    default: /
+    version_added: 0.2.0
+  backup:
+    description:
+      - Keep a copy with a timestamp in its name when the content changes.
+    type: bool
+    default: true
+  containerd:
+    description:
+      - Name or path of the containerd binary.
+    type: str
+    default: containerd
+  socket:
+    description:
+      - Socket of the running containerd, to find its process.
+    type: path
+    default: /run/containerd/containerd.sock
+  state_dir:
+    description:
+      - Directory in which the module remembers what was there before, for O(state=absent).
+      - One file with mode 0600 for each configuration file and runtime.
+    type: path
+    default: /var/lib/kubegpu/runtime-config
+attributes:
+  check_mode:
+    description: Can run in check mode and return what would change, without changing it.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, or would change.
+    support: full
+  platform:
+    description: Target systems.
+    support: full
+    platforms: linux
+notes:
+  - A non-empty file without C(version) counts as version 1 for containerd 1.x and is refused.
+author:
+  - the kubegpu.nvidia authors (@kubegpu)
+seealso:
+  - module: kubegpu.nvidia.docker_runtime_config
+"""
+
+EXAMPLES = r"""
+- name: Give containerd the NVIDIA runtime and make it the default
+  kubegpu.nvidia.containerd_runtime_config:
+    set_default: true
+  register: containerd_runtime
+
+- name: Restart containerd, whose containers go on
+  ansible.builtin.service:
+    name: containerd
+    state: restarted
+  when: containerd_runtime.pending == 'restart'
+
+- name: Take it away again
+  kubegpu.nvidia.containerd_runtime_config:
+    state: absent
+"""
+
+RETURN = r"""
+layout:
+  description: V(containerd), V(k3s) or V(rke2).
+  returned: success
+  type: str
+  sample: containerd
+path:
+  description: The file that holds the runtime. For k3s and RKE2 the one that they generate.
+  returned: success
+  type: str
+  sample: /etc/containerd/conf.d/99-nvidia.toml
+service:
+  description: The systemd unit that the running containerd belongs to, V(null) if it does not run or belongs to none.
+  returned: success
+  type: str
+  sample: containerd.service
+files:
+  description: The files that were changed (not in check mode), with their backups.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The file.
+      type: str
+      returned: always
+    backup_file:
+      description: Path of the backup, V(null) if none was made.
+      type: str
+      returned: always
+    existed:
+      description: Whether there was a file before.
+      type: bool
+      returned: always
+  sample:
+    - path: /etc/containerd/conf.d/99-nvidia.toml
+      backup_file:
+      existed: false
+config_version:
+  description: The file's config version, V(null) if there is no file.
+  returned: success
+  type: int
+  sample: 2
+cri_enabled:
+  description:
+    - V(false) if C(disabled_plugins) switches CRI off, as the file of Docker's C(containerd.io) package does. kubelet
+      cannot use such a containerd.
+  returned: success
+  type: bool
+  sample: true
+containerd_version:
+  description: Major version of the containerd binary, V(null) if there is none.
+  returned: success
+  type: int
+  sample: 1
+diff:
+  description: The file before and after. A list of them where several files change.
+  returned: in diff mode
+  type: raw
+  sample:
+    before_header: /etc/containerd/config.toml
+    after_header: /etc/containerd/config.toml
+    before: "version = 2\n"
+    after: "version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n"
+backup_file:
+  description: Path of the backup, V(null) if none was made.
+  returned: success
+  type: str
+  sample: /etc/containerd/config.toml.4711.2026-11-23@12:00:00~
+pending:
+  description: V(restart) if the running containerd has not read the file as it is now, else V(none).
+  returned: success
+  type: str
+  sample: restart
+pending_reasons:
+  description: Why, for people.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - /etc/containerd/config.toml changed, and containerd reads it only when it starts
+"""
+
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
+    containerd_changes,
+    containerd_k3s,
+    containerd_layouts,
+    containerd_process,
+    pending,
+    process,
+)
+
+ARGUMENTS = {
+    "name": {"type": "str", "default": "nvidia"},
+    "path": {"type": "str", "default": "/usr/bin/nvidia-container-runtime"},
+    "set_default": {"type": "bool"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "layout": {"type": "str", "choices": ["auto", "containerd", *containerd_k3s.FLAVORS], "default": "auto"},
+    "config_path": {"type": "path", "default": containerd_layouts.CONFIG_PATH},
+    "drop_in_path": {"type": "path", "default": "/etc/containerd/conf.d/99-nvidia.toml"},
+    "placement": {"type": "str", "choices": ["auto", "main", "drop_in"], "default": "auto"},
+    "root": {"type": "path", "default": "/"},
+    "backup": {"type": "bool", "default": True},
+    "containerd": {"type": "str", "default": "containerd"},
+    "socket": {"type": "path", "default": containerd_layouts.SOCKET},
+    "state_dir": {"type": "path", "default": "/var/lib/kubegpu/runtime-config"},
+}
+
+
+def find_pending(module, config, daemon, changed):
+    """Return pending.Pending."""
+    newest = containerd_changes.last_change(module.params["state_dir"], config.files())
+    started = daemon.started if daemon else None
+    found = pending.containerd(changed, daemon is not None, started, newest, config.target.path)
+    if daemon is not None and found.level == "none":
+        for reason in config.more_reasons():
+            found.add("restart", reason)
+    return found
+
+
+def main():
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    written = []
+    try:
+        config = containerd_layouts.choose(module)
+        config.plan()
+        changed = any(target.changed for target in config.targets)
+        if not module.check_mode:
+            outcome = containerd_changes.apply(
+                module, params["state_dir"], params["name"], config.targets, params["backup"]
+            )
+            written = outcome.as_list()
+    except containerd_layouts.PlaceError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg="%s: %s" % (error.filename or params["config_path"], error.strerror or error))
+
+    daemon = process.find("containerd", config.socket())
+    config.warn(daemon)
+    needed = find_pending(module, config, daemon, changed)
+    answer = {
+        "changed": changed,
+        "layout": config.layout,
+        "path": config.target.path,
+        "service": containerd_process.unit(daemon.pid) if daemon else None,
+        "files": written,
+        "config_version": config.version,
+        "containerd_version": config.major,
+        "cri_enabled": config.disabled() is None,
+        "backup_file": next((item["backup_file"] for item in written if item["backup_file"]), None),
+        "pending": needed.level,
+        "pending_reasons": needed.reasons,
+    }
+    if module._diff:
+        answer["diff"] = containerd_changes.diff(config.targets, config.target)
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.kubegpu.nvidia.plugins.filter.device_plugin_plan import device_plugin_plan
+
+OURS = {"app.kubernetes.io/managed-by": "kubegpu.nvidia"}
+WANTED = {
+    "state": "present",
+    "namespace": "gpu",
+    "runtime_class": "nvidia",
+    "node_name": "n1",
+    "play_node_names": ["n1"],
+    "node_runtime": "containerd",
+    "image_source": "build",
+    "image": "",
+    "archive": "",
+    "objects": [{"kind": "Namespace", "name": "gpu"}, {"kind": "DaemonSet", "name": "plugin", "namespace": "gpu"}],
+}
+
+
+def node(name="n1", runtime="containerd://1.6.20", **labels):
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "status": {"nodeInfo": {"containerRuntimeVersion": runtime}},
+    }
+
+
+def thing(name, namespace="", labels=None, **more):
+    metadata = {"name": name, "labels": labels}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"metadata": metadata, **more}
+
+
+def plan(wanted=None, **resources):
+    resources = {"Node": [node()], **resources}
+    results = [{"item": {"kind": kind}, "resources": items, "api_found": True} for kind, items in resources.items()]
+    return device_plugin_plan(results, {**copy.deepcopy(WANTED), **(wanted or {})})
+
+
+def test_on_an_untouched_cluster_all_is_ours_to_make():
+    result = plan(Namespace=[], RuntimeClass=[])
+    assert result["problems"] == []
+    assert result["stale"] == []
+    assert (result["manage_namespace"], result["manage_runtime_class"]) == (True, True)
+    assert (result["runtime_class"], result["namespace_exists"]) == ("nvidia", False)
+    assert result["node"]["metadata"]["name"] == "n1"
+
+
+def test_what_others_made_is_used_and_not_managed():
+    result = plan(Namespace=[thing("gpu")], RuntimeClass=[thing("nvidia", handler="nvidia")])
+    assert result["problems"] == []
+    assert (result["manage_namespace"], result["manage_runtime_class"]) == (False, False)
+    assert result["namespace_exists"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "resources", "message"),
+    [
+        pytest.param({}, {"Node": []}, "The cluster has no node at all", id="no-nodes"),
+        pytest.param(
+            {"node_name": "x"}, {}, "no node named x; it has n1. To do: set kubegpu_node_name", id="node-name"
+        ),
+        pytest.param(
+            {},
+            {"RuntimeClass": [thing("nvidia", handler="runc")]},
+            "its handler is runc instead of nvidia",
+            id="handler",
+        ),
+        pytest.param({"image_source": "registry"}, {}, "set device_plugin_image", id="registry"),
+        pytest.param({"image_source": "archive"}, {}, "set device_plugin_archive", id="archive"),
+        pytest.param({"node_runtime": "crio"}, {}, "its kubelet uses the runtime crio", id="runtime"),
+        pytest.param({"node_runtime": ""}, {}, "start the kubelet, or set kubegpu_runtime", id="no-kubelet"),
+    ],
+)
+def test_problems(wanted, resources, message):
+    problems = plan(wanted, **resources)["problems"]
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+def test_one_cause_for_every_kind_is_one_problem():
+    results = [{"item": {"kind": kind}, "msg": "Connection refused"} for kind in ("Node", "DaemonSet")]
+    problems = device_plugin_plan(results, WANTED)["problems"]
+    assert len(problems) == 1
+    assert "the API server cannot be reached" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "used"),
+    [
+        pytest.param([node(runtime="docker://20.10.24")], "", id="this-node"),
+        pytest.param([node(), node("n2", "docker://20.10.24", **{"nvidia.com/gpu.present": "true"})], "", id="other"),
+        pytest.param([node(), node("n2", "docker://20.10.24")], "nvidia", id="a-node-without-gpu"),
+    ],
+)
+def test_no_runtime_class_where_a_kubelet_uses_docker(nodes, used):
+    assert plan(Node=nodes)["runtime_class"] == used
+
+
+def test_what_former_settings_left_is_stale_in_the_order_of_removal():
+    result = plan(
+        Namespace=[thing("gpu", labels=OURS), thing("old", labels=OURS), thing("theirs")],
+        DaemonSet=[thing("plugin", "gpu", OURS, spec={}), thing("plugin", "old", OURS, spec={})],
+        ConfigMap=[thing("config", "old", OURS)],
+    )
+    assert [(item["kind"], item["namespace"], item["name"]) for item in result["stale"]] == [
+        ("DaemonSet", "old", "plugin"),
+        ("ConfigMap", "old", "config"),
+        ("Namespace", "", "old"),
+    ]
+    assert result["stale"][0]["apiVersion"] == "apps/v1"
+
+
+def test_absent_removes_all_of_ours_and_asks_for_nothing():
+    result = plan(
+        {"state": "absent", "node_name": "gone", "node_runtime": ""},
+        Namespace=[thing("gpu", labels=OURS), thing("theirs")],
+        DaemonSet=[thing("plugin", "gpu", OURS, spec={})],
+    )
+    assert result["problems"] == []
+    assert [item["kind"] for item in result["stale"]] == ["DaemonSet", "Namespace"]

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
+
+# as kubernetes.core 6.2 with the client 36 and Kubernetes 1.20 report them
+MESSAGES = [
+    pytest.param(
+        "Failed to import the required Python library (kubernetes) on vm's Python /usr/bin/python3. Please read the",
+        "library_missing",
+        "'/usr/bin/python3 -m pip install kubernetes'",
+        id="library",
+    ),
+    pytest.param(
+        "Could not find or access '/nope' on the Ansible Controller.\nIf you are using a module",
+        "kubeconfig_not_found",
+        "set kubegpu_kubeconfig",
+        id="kubeconfig",
+    ),
+    pytest.param(
+        "Could not create API client: Invalid kube-config. ******** file is empty",
+        "kubeconfig_not_found",
+        "set kubegpu_kubeconfig",
+        id="empty",
+    ),
+    pytest.param(
+        "Could not create API client: Invalid kube-config file. Expected object with name zz in ********/contexts list",
+        "context_not_found",
+        "set kubegpu_context",
+        id="context",
+    ),
+    pytest.param(
+        "Task failed: Module failed: HTTPSConnectionPool(host='127.0.0.1', port=6999): Max retries exceeded with url: "
+        '/version (Caused by NewConnectionError("…: [Errno 111] Connection refused"))',
+        "api_unreachable",
+        "check that it runs",
+        id="refused",
+    ),
+    pytest.param(
+        "HTTPSConnectionPool(host='h', port=6443): Max retries exceeded with url: /version (Caused by "
+        "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed')))",
+        "certificate",
+        "fetch a new kubeconfig",
+        id="certificate",
+    ),
+    pytest.param("Failed to retrieve: (401)\nReason: Unauthorized", "unauthorized", "expired", id="expired"),
+    pytest.param(
+        'Failed to apply object: b\'{"kind":"Status","message":"daemonsets.apps is forbidden: User \\"bob\\" '
+        'cannot create resource \\"daemonsets\\" in API group \\"apps\\" in the namespace \\"gpu\\"","code":403}\'',
+        "forbidden",
+        "ClusterRole",
+        id="forbidden",
+    ),
+    pytest.param(
+        'pods "x" is forbidden: violates PodSecurity "baseline:latest": hostPath volumes',
+        "pod_security",
+        "pod-security.kubernetes.io/enforce=privileged",
+        id="psa",
+    ),
+    pytest.param(
+        '{"message":"pod rejected: RuntimeClass \\"nosuch\\" not found"}',
+        "runtime_class_not_found",
+        "verify_runtime_class",
+        id="runtime-class",
+    ),
+    pytest.param(
+        'Failed to create object: {"message":"namespaces \\"gpu\\" not found","reason":"NotFound"}',
+        "namespace_not_found",
+        "verify_namespace",
+        id="namespace",
+    ),
+    pytest.param("something new", "unknown", "see the message", id="unknown"),
+]
+
+
+@pytest.mark.parametrize(("message", "code", "remedy"), MESSAGES)
+def test_known_messages(message, code, remedy):
+    result = kubernetes_remedy(message)
+    assert result["code"] == code
+    assert remedy in result["remedy"]
+
+
+def test_forbidden_names_user_verb_and_resource():
+    message = 'nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope'
+    assert kubernetes_remedy(message)["cause"] == "the user bob may not list nodes"
+    message = 'User "bob" cannot create resource "daemonsets" in API group "apps" in the namespace "gpu"'
+    assert kubernetes_remedy(message)["cause"] == "the user bob may not create daemonsets.apps"
+
+
+def test_an_unknown_message_is_the_cause():
+    assert kubernetes_remedy(" oh no ")["cause"] == "oh no"

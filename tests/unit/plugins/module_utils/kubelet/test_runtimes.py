@@ -1,0 +1,54 @@
+"""Which runtimes are installed, and which one an endpoint belongs to."""
+
+import pytest
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import runtimes
+from tests.unit.plugins.module_utils.kubelet.machines import Machine
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ("unix:///run/containerd/containerd.sock", "containerd"),
+        ("unix:///run/k3s/containerd/containerd.sock", "containerd"),
+        ("unix:///var/snap/microk8s/common/run/containerd.sock", "containerd"),
+        ("/run/crio/crio.sock", "crio"),
+        ("unix:///var/run/dockershim.sock", "docker"),
+        ("unix:///run/cri-dockerd.sock", "docker"),
+        ("unix:///run/k3s/cri-dockerd/cri-dockerd.sock", "docker"),
+        ("unix:///run/isulad.sock", None),
+    ],
+)
+def test_of_endpoint(endpoint, expected):
+    assert runtimes.of_endpoint(endpoint) == expected
+
+
+def test_installed_by_socket_by_program_and_by_both(tmp_path):
+    machine = Machine(tmp_path).socket("run/docker.sock").program("usr/bin/containerd")
+    machine.socket("run/crio/crio.sock").program("usr/local/bin/crio")
+    assert runtimes.installed(machine.root) == {
+        "docker": {"socket": "/run/docker.sock", "program": None, "version": None},
+        "containerd": {"socket": None, "program": "/usr/bin/containerd", "version": None},
+        "crio": {"socket": "/run/crio/crio.sock", "program": "/usr/local/bin/crio", "version": None},
+    }
+
+
+def test_a_file_in_the_place_of_a_socket_and_a_program_that_cannot_run(tmp_path):
+    machine = Machine(tmp_path).file("run/docker.sock", "").file("usr/bin/crio", "")
+    assert runtimes.installed(machine.root) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ((0, "Docker version 20.10.24+dfsg1, build 297e128\n", ""), "20.10.24"),
+        ((0, "Docker version 28.0.0-rc.1, build 1\n", ""), "28.0.0-rc.1"),
+        ((0, "containerd github.com/containerd/containerd v1.7.22 7f7fdf5fed64eb6a7caf\n", ""), "1.7.22"),
+        ((0, "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n", ""), "1.6.20"),
+        ((0, "crio version 1.28.1\nVersion:        1.28.1\n", ""), "1.28.1"),
+        ((0, "no number\n", ""), None),
+        ((1, "1.2.3\n", ""), None),
+    ],
+)
+def test_version(answer, expected):
+    assert runtimes.version(lambda arguments: answer, "/usr/bin/x") == expected
