@@ -1,0 +1,238 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role device_plugin has to do on a cluster, decided from what the cluster has."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: device_plugin_plan
+short_description: Decide what to create and remove on a cluster for the device plugin
+version_added: 0.1.0
+description:
+  - Compares what a cluster has with what is wanted, and returns what stands in the way, which objects are ours to
+    manage, and which ones a former version or former settings left.
+  - Made for the role P(kubegpu.nvidia.device_plugin#role).
+positional: _input
+options:
+  _input:
+    description: Results of M(kubernetes.core.k8s_info), one for each kind, whether they failed or not.
+    type: list
+    elements: dict
+    required: true
+  wanted:
+    description:
+      - What is wanted, with the keys C(state) (V(present) or V(absent)), C(namespace), C(runtime_class), C(node_name),
+        C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive) and C(objects), a list of
+        C({kind, name, namespace}).
+    type: dict
+    required: true
+author:
+  - kubegpu.nvidia authors (@kubegpu)
+"""
+
+EXAMPLES = r"""
+- name: Stop if something stands in the way
+  ansible.builtin.assert:
+    that: (found.results | kubegpu.nvidia.device_plugin_plan(wanted=wanted)).problems | length == 0
+"""
+
+RETURN = r"""
+_value:
+  description: The plan.
+  type: dict
+  contains:
+    problems:
+      description: What stands in the way, each with its remedy.
+      type: list
+      elements: str
+    runtime_class:
+      description: The RuntimeClass for the plugin's pods, empty if they must not name one.
+      type: str
+    manage_namespace:
+      description: Whether the namespace is ours or does not exist yet.
+      type: bool
+    manage_runtime_class:
+      description: Whether the RuntimeClass is ours or does not exist yet.
+      type: bool
+    namespace_exists:
+      description: Whether the namespace exists.
+      type: bool
+    node:
+      description: The object of this host's node, empty if there is none.
+      type: dict
+    stale:
+      description: Objects of ours that are not wanted any more, in the order in which they can be removed.
+      type: list
+      elements: dict
+"""
+
+from ansible_collections.kubegpu.nvidia.plugins.filter.gpu_resource_owners import gpu_resource_owners
+from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
+
+MANAGED_BY = "kubegpu.nvidia"
+GPU_LABEL = "nvidia.com/gpu.present"
+# pods first, then what they use, then what holds them all
+REMOVAL_ORDER = ("DaemonSet", "ConfigMap", "ServiceAccount", "RuntimeClass", "Namespace")
+API_VERSIONS = {"DaemonSet": "apps/v1", "RuntimeClass": "node.k8s.io/v1"}
+
+
+def _labels(item):
+    return item["metadata"].get("labels") or {}
+
+
+def _ours(item):
+    return _labels(item).get("app.kubernetes.io/managed-by") == MANAGED_BY
+
+
+def _named(items, name):
+    return next((item for item in items if item["metadata"]["name"] == name), None)
+
+
+def _read(results):
+    """({kind: [object]}, [problem]) of what was read."""
+    objects, problems = {}, []
+    for result in results:
+        kind = result["item"]["kind"]
+        if "resources" in result:
+            objects[kind] = result["resources"]
+            if result.get("api_found") is False:
+                problems.append(
+                    "The cluster has no %s of the API version that is needed. Kubernetes 1.20 is the oldest "
+                    "that is supported." % kind
+                )
+        elif not result.get("skipped"):
+            known = kubernetes_remedy(result.get("msg", ""))
+            problem = "Cannot read the objects of kind %s from the cluster: %s. To do: %s." % (
+                kind,
+                known["cause"],
+                known["remedy"],
+            )
+            if known["code"] != "unknown":
+                problem += " (%s)" % str(result.get("msg", "")).strip()
+            # the same cause for every kind is one problem
+            if not any(known["remedy"] in other for other in problems):
+                problems.append(problem)
+    return objects, problems
+
+
+def _node_problems(nodes, name):
+    names = sorted(node["metadata"]["name"] for node in nodes)
+    if name in names:
+        return []
+    if not names:
+        return ["The cluster has no node at all. To do: join this machine to the cluster first."]
+    shown = ", ".join(names[:10]) + (", and %d more" % (len(names) - 10) if len(names) > 10 else "")
+    return [
+        "The cluster has no node named %s; it has %s. To do: set kubegpu_node_name for this host to its "
+        "node's name, or join the machine to the cluster first, or check that kubegpu_kubeconfig is of the right "
+        "cluster." % (name, shown)
+    ]
+
+
+def _owner_problems(daemonsets):
+    return [
+        "The DaemonSet %(namespace)s/%(name)s (image %(image)s, installed by %(installed_by)s) already offers "
+        "NVIDIA GPUs to the kubelets, and two device plugins on a node take the resource from each other. "
+        "To do: remove it first, or do not use this role on this cluster." % owner
+        for owner in gpu_resource_owners(daemonsets, MANAGED_BY)
+    ]
+
+
+def _image_problems(wanted):
+    source, problems = wanted["image_source"], []
+    if source == "registry" and not wanted["image"]:
+        problems.append(
+            "device_plugin_image_source is registry, but no image is named. To do: set device_plugin_image to "
+            "the image's name in your registry."
+        )
+    if source == "archive" and not wanted["archive"]:
+        problems.append(
+            "device_plugin_image_source is archive, but no archive is named. To do: set device_plugin_archive "
+            "to a file that 'docker save' wrote, on the control host."
+        )
+    if source != "registry" and wanted["node_runtime"] not in ("docker", "containerd"):
+        problems.append(
+            "The image cannot be loaded on this node: %s. To do: %s."
+            % (
+                (
+                    "its kubelet uses the runtime %s" % wanted["node_runtime"],
+                    "push the image to a registry and set device_plugin_image_source to registry",
+                )
+                if wanted["node_runtime"]
+                else (
+                    "which container runtime its kubelet uses is not known, as no kubelet runs",
+                    "start the kubelet, or set kubegpu_runtime to docker or containerd",
+                )
+            )
+        )
+    return problems
+
+
+def _runtime_class(nodes, wanted):
+    # dockershim and old cri-dockerd know no handlers: a pod that names a RuntimeClass does not start there, so the
+    # plugin relies on nvidia being Docker's default runtime.
+    for node in nodes:
+        if node["metadata"]["name"] not in wanted["play_node_names"] and GPU_LABEL not in _labels(node):
+            continue
+        version = ((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion", "")
+        if version.startswith("docker://"):
+            return ""
+    return wanted["runtime_class"]
+
+
+def device_plugin_plan(results, wanted):
+    """Return the plan as a dict; see the RETURN documentation.
+
+    :param results: results of k8s_info in a loop over items with a ``kind``, failed ones included.
+    :param wanted: what is wanted, from the role's variables.
+    """
+    objects, problems = _read(results)
+    nodes = objects.get("Node", [])
+    present = wanted["state"] == "present"
+    runtime_class = wanted["runtime_class"]
+    existing_namespace = _named(objects.get("Namespace", []), wanted["namespace"])
+    existing_class = _named(objects.get("RuntimeClass", []), runtime_class)
+    if not problems and present:
+        problems += _node_problems(nodes, wanted["node_name"])
+        problems += _owner_problems(objects.get("DaemonSet", []))
+        if existing_class and not _ours(existing_class) and existing_class.get("handler") != "nvidia":
+            problems.append(
+                "The RuntimeClass %s exists, is not ours, and its handler is %s instead of nvidia. To do: set "
+                "device_plugin_runtime_class to another name." % (runtime_class, existing_class.get("handler"))
+            )
+    if present:
+        problems += _image_problems(wanted)
+    wanted_keys = (
+        {(item["kind"], item.get("namespace", ""), item["name"]) for item in wanted["objects"]} if present else set()
+    )
+    stale = []
+    for kind in REMOVAL_ORDER:
+        for item in objects.get(kind, []):
+            metadata = item["metadata"]
+            key = (kind, metadata.get("namespace", ""), metadata["name"])
+            if _ours(item) and key not in wanted_keys:
+                stale.append(
+                    {
+                        "apiVersion": API_VERSIONS.get(kind, "v1"),
+                        "kind": kind,
+                        "name": metadata["name"],
+                        "namespace": metadata.get("namespace", ""),
+                    }
+                )
+    return {
+        "problems": problems,
+        "runtime_class": _runtime_class(nodes, wanted),
+        "manage_namespace": existing_namespace is None or _ours(existing_namespace),
+        "manage_runtime_class": bool(runtime_class) and (existing_class is None or _ours(existing_class)),
+        "namespace_exists": existing_namespace is not None,
+        "node": _named(nodes, wanted["node_name"]) or {},
+        "stale": stale,
+    }
+
+
+class FilterModule(object):
+    """The filter device_plugin_plan."""
+
+    def filters(self):
+        return {"device_plugin_plan": device_plugin_plan}

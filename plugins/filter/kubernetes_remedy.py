@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an error of the Kubernetes modules means, and what to do about it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: kubernetes_remedy
+short_description: Cause and remedy for an error of the Kubernetes modules
+version_added: 0.1.0
+description:
+  - Turns the message of a failed C(kubernetes.core) module into one sentence on what is wrong and one on what to do.
+positional: _input
+options:
+  _input:
+    description: The failed task's C(msg).
+    type: str
+    required: true
+author:
+  - kubegpu.nvidia authors (@kubegpu)
+"""
+
+EXAMPLES = r"""
+- name: Say what is wrong with the connection to the cluster
+  ansible.builtin.debug:
+    msg: "{{ (ansible_failed_result.msg | kubegpu.nvidia.kubernetes_remedy).remedy }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Cause and remedy.
+  type: dict
+  contains:
+    code:
+      description: A stable name of the cause, V(unknown) if the message is none of the known ones.
+      type: str
+      sample: api_unreachable
+    cause:
+      description: What is wrong.
+      type: str
+      sample: the API server does not accept connections
+    remedy:
+      description: What to do.
+      type: str
+      sample: check that the API server runs
+"""
+
+import re
+
+_FORBIDDEN = re.compile(
+    r"""User \\*"(?P<user>[^"\\]+)\\*" cannot (?P<verb>[a-z]+) resource \\*"(?P<resource>[^"\\]+)"""
+    r"""(?:.*? in API group \\*"(?P<group>[^"\\]*))?"""
+)
+
+# code, pattern, cause, remedy; the first that matches wins
+_KNOWN = (
+    (
+        "library_missing",
+        re.compile(
+            r"import the required Python library \((?P<library>[^)]+)\) on (?P<host>\S+)'s Python "
+            r"(?P<python>[^\s.]\S*?)\.?(?:\s|$)"
+        ),
+        "the Python library {library} is missing for {python} on {host}",
+        "install it there ('{python} -m pip install {library}'), or set ansible_python_interpreter of that host to a "
+        "Python that has it, or choose another host with kubegpu_api_host",
+    ),
+    (
+        "kubeconfig_not_found",
+        re.compile(r"Could not find or access '(?P<path>[^']+)'"),
+        "the kubeconfig {path} does not exist on the control host, or may not be read",
+        "set kubegpu_kubeconfig to the kubeconfig's path on kubegpu_api_host",
+    ),
+    (
+        "kubeconfig_not_readable",
+        re.compile(r"Permission denied|not readable", re.IGNORECASE),
+        "the kubeconfig may not be read by the user that the task runs as",
+        "set kubegpu_api_become to true to read it as root, or set kubegpu_kubeconfig to one that this user may read",
+    ),
+    (
+        "context_not_found",
+        re.compile(r"Expected object with name (?P<name>\S+) in"),
+        "the kubeconfig has no context, cluster or user named {name}",
+        "set kubegpu_context to one that 'kubectl config get-contexts' lists",
+    ),
+    (
+        "kubeconfig_not_found",
+        re.compile(r"No configuration found|[Ii]nvalid kube-?config|file is empty"),
+        "there is no kubeconfig, or it is empty or not a kubeconfig",
+        "set kubegpu_kubeconfig to the kubeconfig's path on kubegpu_api_host; "
+        "kubeadm writes one to /etc/kubernetes/admin.conf",
+    ),
+    (
+        "certificate",
+        re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|certificate has expired", re.IGNORECASE),
+        "the API server's certificate does not match what the kubeconfig trusts",
+        "fetch a new kubeconfig from the cluster, and check the clocks of both machines",
+    ),
+    (
+        "unauthorized",
+        re.compile(r"\b401\b|Unauthorized|certificate.expired|alert certificate", re.IGNORECASE),
+        "the API server does not know the user of the kubeconfig",
+        "its certificate or token has probably expired: fetch a new kubeconfig "
+        "(kubeadm: 'kubeadm certs check-expiration')",
+    ),
+    (
+        "api_unreachable",
+        re.compile(r"Name or service not known|name resolution|NameResolutionError"),
+        "the API server's name cannot be resolved",
+        "check the 'server' entry of the kubeconfig and the name service of kubegpu_api_host",
+    ),
+    (
+        "api_unreachable",
+        re.compile(
+            r"Connection refused|Max retries exceeded|No route to host|timed out|time frame|"
+            r"Connection reset|ProtocolError"
+        ),
+        "the API server cannot be reached",
+        "check that it runs ('kubectl get --raw /readyz') and that kubegpu_api_host "
+        "can connect to the 'server' of the kubeconfig",
+    ),
+    (
+        "pod_security",
+        re.compile(r"violates PodSecurity|unable to validate against any pod security policy", re.IGNORECASE),
+        "the cluster's pod security forbids this pod",
+        "the namespace needs the label pod-security.kubernetes.io/enforce=privileged (hostPath volumes are needed)",
+    ),
+    (
+        "admission",
+        re.compile(r'admission webhook "?(?P<webhook>[^" ]+)"? denied'),
+        "the admission webhook {webhook} denied the object",
+        "exempt the namespace from that policy",
+    ),
+    (
+        "runtime_class_not_found",
+        re.compile(r"RuntimeClass \\*\"(?P<name>[^\"\\]+)\\*\" not found"),
+        "the cluster has no RuntimeClass {name}",
+        "run the play with the tag device_plugin, or set verify_runtime_class",
+    ),
+    (
+        "namespace_not_found",
+        re.compile(r"namespaces \\*\"(?P<name>[^\"\\]+)\\*\" not found"),
+        "the cluster has no namespace {name}",
+        "run the play with the tag device_plugin, or set verify_namespace",
+    ),
+    (
+        "quota",
+        re.compile(r"exceeded quota|insufficient quota"),
+        "a quota of the namespace is used up",
+        "raise the quota or choose another namespace",
+    ),
+)
+
+
+def kubernetes_remedy(message):
+    """Return ``{"code": str, "cause": str, "remedy": str}`` for an error of a kubernetes.core module."""
+    text = str(message)
+    forbidden = _FORBIDDEN.search(text)
+    if forbidden:
+        group = forbidden.group("group")
+        resource = forbidden.group("resource") + (("." + group) if group else "")
+        return {
+            "code": "forbidden",
+            "cause": "the user %s may not %s %s" % (forbidden.group("user"), forbidden.group("verb"), resource),
+            "remedy": "allow it with a ClusterRole and a ClusterRoleBinding, or use a kubeconfig with more rights",
+        }
+    for code, pattern, cause, remedy in _KNOWN:
+        match = pattern.search(text)
+        if match:
+            names = match.groupdict()
+            return {"code": code, "cause": cause.format(**names), "remedy": remedy.format(**names)}
+    return {"code": "unknown", "cause": text.strip() or "no message", "remedy": "see the message"}
+
+
+class FilterModule(object):
+    """The filter kubernetes_remedy."""
+
+    def filters(self):
+        return {"kubernetes_remedy": kubernetes_remedy}
