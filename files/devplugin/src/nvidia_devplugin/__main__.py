@@ -1,0 +1,83 @@
+"""The command line: nvidia-devplugin, or python -m nvidia_devplugin."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from . import __version__, logs
+from .config import ConfigError, load
+from .options import OPTIONS
+
+COMMANDS = ("validate", "devices")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All flags, from the table of options. Values stay text: config checks them, wherever they come from."""
+    result = argparse.ArgumentParser(
+        prog="nvidia-devplugin",
+        description="Kubernetes device plugin for NVIDIA GPUs. "
+        "A flag wins over its environment variable, and that over the file.",
+        epilog="Commands: 'validate FILE' checks a config file; 'devices [FLAG …] [--output json]' prints what this "
+        "machine would advertise.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    result.add_argument("--version", action="version", version=__version__)
+    result.add_argument(
+        "--config-file", metavar="FILE", help="settings in the format of NVIDIA's device plugin [CONFIG_FILE]"
+    )
+    for option in OPTIONS:
+        text = f"{option.help} [{', '.join(option.env)}]"
+        if option.is_boolean:
+            result.add_argument(f"--{option.flag}", metavar="BOOL", nargs="?", const="true", help=text)
+        else:
+            result.add_argument(f"--{option.flag}", metavar="VALUE", help=text)
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The process' exit status: 0 stopped by a signal, 1 failed, 2 wrong settings."""
+    # process 1 of a container ignores a SIGTERM that nobody handles; until app does, there is nothing to clean up
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else ""
+    if command:
+        from .commands import run as run_command
+
+        return run_command(command, arguments, parser())
+    flags = vars(parser().parse_args(arguments))
+    try:
+        config = load(flags, os.environ)
+    except ConfigError as error:
+        print(f"nvidia-devplugin: {error}", file=sys.stderr)
+        return 2
+    logs.set_up(config.log_level, config.log_format)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own notes on broken connections are not in our format
+    # asyncio would load OpenSSL (4 MB resident, 5 to 10 ms) for TLS that we never speak; it copes with its absence
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    import asyncio
+
+    from .app import run
+
+    return asyncio.run(run(config))
+
+
+def entry() -> NoReturn:
+    """Run main and end the process without tearing down the interpreter.
+
+    The thread that follows the driver may be deep in NVML: an interpreter that is taken down around it can crash or
+    hang, and there is nothing left for it to do.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,83 @@
+"""One line an event: a constant name and fields, as key=value or as JSON, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+_NEEDS_QUOTES = frozenset(' "=\\\t\r\n')
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if text and text.isprintable() and not _NEEDS_QUOTES.intersection(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped) + '"'
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        fields: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        if self._as_json:
+            import json  # only who asks for JSON pays for it
+
+            return json.dumps(fields, default=str)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+
+
+class Logger:
+    """Logs events with fields; a field that is None is left out."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(f"nvidia_devplugin.{name}")
+
+    def debug(self, event: str, **fields: Any) -> None:
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, exc_info: BaseException | None = None, **fields: Any) -> None:
+        self._log(logging.ERROR, event, fields, exc_info)
+
+    def _log(self, level: int, event: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
+        if self._logger.isEnabledFor(level):
+            present = {key: value for key, value in fields.items() if value is not None}
+            self._logger.log(level, "%s", event, extra={"fields": present}, exc_info=exc_info)
+
+
+def set_up(level: str, form: str) -> None:
+    """Send all logs to standard error; `level` is one of LEVELS, `form` one of FORMATS."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(form == "json"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("asyncio").setLevel("WARNING")
+
+
+def worth_a_line(attempt: int) -> bool:
+    """True for the 1st, 2nd, 4th, 8th … attempt: a repeated failure is counted, not repeated."""
+    return attempt & (attempt - 1) == 0

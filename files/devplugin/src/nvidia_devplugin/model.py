@@ -1,0 +1,157 @@
+"""What the daemon talks about: plain frozen values. This room imports nothing of ours and does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEALTHY = "Healthy"
+UNHEALTHY = "Unhealthy"
+
+
+@dataclass(frozen=True)
+class MigDevice:
+    """One MIG device: a compute instance of a GPU instance.
+
+    index: NVML's index within its GPU; it may change when others are made or destroyed.
+    profile: as nvidia-smi names it: 1g.10gb, 1c.3g.40gb, 1g.10gb+me.
+    capabilities: N of the two /dev/nvidia-caps/nvidia-capN that open it; empty when the kernel does not say.
+    """
+
+    index: int
+    uuid: str
+    profile: str
+    gi: int
+    ci: int
+    memory_bytes: int = 0
+    capabilities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One physical GPU as the driver describes it.
+
+    index: NVML's index, in PCI order; it may change at the next boot.
+    minor: N of /dev/nvidiaN; it need not be the index.
+    numa_node: None when the platform does not say.
+    mig_enabled: MIG mode is on; the GPU as a whole is then of no use to anybody.
+    """
+
+    index: int
+    uuid: str
+    minor: int
+    name: str
+    memory_bytes: int
+    pci_bus_id: str
+    numa_node: int | None = None
+    mig_enabled: bool = False
+    mig: tuple[MigDevice, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdvertisedDevice:
+    """One device as the kubelet sees it, and what is behind it: a GPU, or a MIG device of it.
+
+    id: what the kubelet calls it, at most 63 characters.
+    replica: which of several that share the same; None if it is not shared.
+    """
+
+    id: str
+    gpu: Gpu
+    mig: MigDevice | None = None
+    replica: int | None = None
+
+    @property
+    def uuid(self) -> str:
+        """UUID of the GPU or MIG device: the same for all that share it."""
+        return self.mig.uuid if self.mig else self.gpu.uuid
+
+    @property
+    def index(self) -> str:
+        """How NVIDIA's tools number it: 3 for a GPU, 3:0 for a MIG device."""
+        return f"{self.gpu.index}:{self.mig.index}" if self.mig else str(self.gpu.index)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource name, such as nvidia.com/gpu, and all the devices that are advertised under it.
+
+    single_requests: no container may have more than one of its shared devices.
+    """
+
+    name: str
+    devices: tuple[AdvertisedDevice, ...]
+    single_requests: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a GPU must not be handed out.
+
+    code: stable and short, for logs and metrics: `xid_79`, `gpu_lost`, `driver_not_loaded`, …
+    message: for people.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class XidEvent:
+    """The driver's report of an XID. uuid is None when NVML could not say which GPU it came from.
+
+    gi, ci: the GPU instance and compute instance that it concerns; None for all of the GPU or of the instance.
+    """
+
+    uuid: str | None
+    xid: int
+    gi: int | None = None
+    ci: int | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All GPUs that the driver shows now, and what is wrong with them as far as the driver says."""
+
+    driver_version: str
+    gpus: tuple[Gpu, ...]
+    faults: tuple[tuple[str, Fault], ...] = ()  # (uuid, fault)
+    unreadable: tuple[str, ...] = ()  # GPUs that were counted but cannot be asked who they are
+
+
+@dataclass(frozen=True)
+class DriverGone:
+    """NVML cannot be used (any more).
+
+    hint: what an operator can do about it.
+    """
+
+    fault: Fault
+    hint: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """How two GPUs are connected.
+
+    level: NVML's topology level of their nearest common ancestor, 0 (one board) to 50 (across CPUs); None if unknown.
+    nvlinks: how many NVLinks join them, directly or through switches.
+    """
+
+    level: int | None = None
+    nvlinks: int = 0
+
+
+@dataclass(frozen=True)
+class Topology:
+    """How all pairs of GPUs are connected, by their uuids in alphabetical order."""
+
+    links: tuple[tuple[str, str, Link], ...]
+
+
+DriverUpdate = Inventory | XidEvent | DriverGone | Topology
+
+
+def fault_of(device: AdvertisedDevice, faults: Mapping[str, Fault]) -> Fault | None:
+    """Why a device must not be handed out, out of faults by the uuids of GPUs and MIG devices; None if it may."""
+    return faults.get(device.gpu.uuid) or (faults.get(device.mig.uuid) if device.mig else None)

@@ -1,0 +1,216 @@
+"""One gRPC DevicePlugin service for one resource, and the socket that it is served on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from .allocation import Allocation, AllocationError, UnknownDeviceError, allocate
+from .config import Config
+from .logs import Logger
+from .model import HEALTHY, UNHEALTHY, AdvertisedDevice, Fault, Resource, Topology, fault_of
+from .preference import Placement
+from .proto import deviceplugin_pb2 as pb
+from .proto import services
+from .sockets import is_listening
+
+log = Logger("plugin")
+
+_GRACE_SECONDS = 0.2
+
+
+class DevicePlugin:
+    """Answers the kubelet for one resource.
+
+    The state is published as a whole and has a version. Every stream compares its own last version with it, so that
+    a stream always gets the newest state, several updates in a row become one message, and a stream that is cancelled
+    takes nothing away from the next.
+    """
+
+    def __init__(self, resource: str, config: Config) -> None:
+        self.resource = resource
+        self.streams = 0
+        self._config = config
+        self._devices: dict[str, AdvertisedDevice] = {}
+        self._faults: Mapping[str, Fault] = {}
+        self._topology: Topology | None = None
+        self._single_requests = False
+        self._placement: Placement | None = None
+        self._version = 0
+        self._epoch = 0
+        self._response = pb.ListAndWatchResponse()
+        self._changed = asyncio.Event()
+
+    def publish(self, resource: Resource, faults: Mapping[str, Fault], topology: Topology | None = None) -> None:
+        """Make this the state: the resource's devices, and the faults by uuid of GPU or MIG device."""
+        devices = {device.id: device for device in resource.devices}
+        if devices != self._devices or topology != self._topology:
+            self._placement = None
+        self._devices, self._faults, self._topology = devices, faults, topology
+        self._single_requests = resource.single_requests
+        message = response(resource, faults)
+        if self._version and message == self._response:
+            return
+        self._response = message
+        self._version += 1
+        self._wake_streams()
+
+    def end_streams(self) -> None:
+        """Let all streams that are open now come to their end; the kubelet may open new ones."""
+        self._epoch += 1
+        self._wake_streams()
+
+    def _wake_streams(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    @property
+    def options(self) -> pb.DevicePluginOptions:
+        return pb.DevicePluginOptions(pre_start_required=False, get_preferred_allocation_available=True)
+
+    async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
+        return self.options
+
+    async def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
+        self.streams += 1
+        log.debug("stream_opened", resource=self.resource, streams=self.streams)
+        try:
+            sent, epoch = 0, self._epoch
+            while epoch == self._epoch:
+                if sent == self._version:
+                    await self._changed.wait()
+                else:
+                    sent = self._version
+                    yield self._response
+        finally:
+            self.streams -= 1
+            log.debug("stream_closed", resource=self.resource, streams=self.streams)
+
+    async def get_preferred_allocation(
+        self, request: pb.PreferredAllocationRequest, context: Any
+    ) -> pb.PreferredAllocationResponse:
+        if self._placement is None:
+            self._placement = Placement(
+                list(self._devices.values()), self._topology, self._config.shared_policy, self._config.distinct_gpus
+            )
+        answer = pb.PreferredAllocationResponse()
+        for container in request.container_requests:
+            try:
+                chosen = self._placement.prefer(
+                    container.available_deviceIDs, container.must_include_deviceIDs, container.allocation_size
+                )
+            except ValueError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            answer.container_responses.add(deviceIDs=chosen)
+        return answer
+
+    async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
+        answer = pb.AllocateResponse()
+        for container in request.container_requests:
+            ids = list(container.devicesIDs)
+            try:
+                allocation = allocate(
+                    ids, self._devices, self._faults, self._config, os.path.exists, self._single_requests
+                )
+            except AllocationError as error:
+                log.warning("allocate_refused", resource=self.resource, devices=",".join(ids), reason=error)
+                unknown = isinstance(error, UnknownDeviceError)
+                code = grpc.StatusCode.NOT_FOUND if unknown else grpc.StatusCode.FAILED_PRECONDITION
+                await context.abort(code, str(error))
+            log.info("allocated", resource=self.resource, devices=",".join(ids))
+            answer.container_responses.append(_container_response(allocation))
+        return answer
+
+    async def pre_start_container(
+        self, request: pb.PreStartContainerRequest, context: Any
+    ) -> pb.PreStartContainerResponse:
+        return pb.PreStartContainerResponse()
+
+
+def response(resource: Resource, faults: Mapping[str, Fault]) -> pb.ListAndWatchResponse:
+    """The whole state on the wire."""
+    message = pb.ListAndWatchResponse()
+    for device in resource.devices:
+        entry = message.devices.add(ID=device.id, health=UNHEALTHY if fault_of(device, faults) else HEALTHY)
+        if device.gpu.numa_node is not None:
+            entry.topology.nodes.add(ID=device.gpu.numa_node)
+    return message
+
+
+def _container_response(allocation: Allocation) -> pb.ContainerAllocateResponse:
+    message = pb.ContainerAllocateResponse(envs=allocation.envs, annotations=allocation.annotations)
+    for mount in allocation.mounts:
+        message.mounts.add(container_path=mount.container_path, host_path=mount.host_path, read_only=True)
+    for name in allocation.cdi_devices:
+        message.cdi_devices.add(name=name)
+    for node in allocation.device_nodes:
+        message.devices.add(container_path=node.container_path, host_path=node.host_path, permissions=node.permissions)
+    return message
+
+
+class Endpoint:
+    """The socket that a plugin is served on.
+
+    Each time it is served anew it gets a new name: gRPC removes a server's socket file some time after the server was
+    stopped, and a kubelet that starts removes all that it found; neither may hit the successor.
+    """
+
+    def __init__(self, plugin: DevicePlugin, directory: Path) -> None:
+        self._plugin = plugin
+        self._directory = directory
+        self._generation = 0
+        self._server: grpc.aio.Server | None = None
+        self._started: asyncio.Future[None]
+        self.path: Path | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the kubelet can find the socket."""
+        return self.path is not None and self.path.exists()
+
+    async def serve(self) -> None:
+        """Serve on a fresh socket, and no more on the old one. Raises OSError."""
+        await self.stop()
+        path = self._free_path()
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        services.add_device_plugin(self._plugin, server)
+        try:
+            server.add_insecure_port(f"unix:{path}")
+        except RuntimeError as error:  # what grpc raises when it cannot bind
+            raise OSError(f"cannot listen on {path}: {error}") from error
+        self._server, self.path = server, path
+        # A start that is cancelled half-way leaves grpcio's server in a state that it cannot be stopped from.
+        self._started = asyncio.ensure_future(server.start())
+        await asyncio.shield(self._started)
+        log.info("serving", resource=self._plugin.resource, socket=path)
+
+    async def stop(self) -> None:
+        """End all calls and remove the socket. Takes no longer than a slow call is given to end."""
+        server, path = self._server, self.path
+        self._server = self.path = None
+        if server is not None:
+            await self._started
+            # asked before they are cancelled: grpcio logs a cancelled stream as an error when the loop closes as well
+            self._plugin.end_streams()
+            await server.stop(_GRACE_SECONDS)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _free_path(self) -> Path:
+        """The next name that no living server holds; what a dead one left is removed."""
+        stem = self._plugin.resource.replace("/", "-").replace(".com", "")
+        while True:
+            suffix = f"-{self._generation}" if self._generation else ""
+            path = self._directory / f"{stem}{suffix}.sock"
+            self._generation += 1
+            if not is_listening(path):
+                path.unlink(missing_ok=True)
+                return path

@@ -1,0 +1,115 @@
+"""Checks of one value at one path: small functions from (value, path) to the value, or a ConfigError. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any, str], Any]
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the message says where, what, and what is allowed."""
+
+
+def describe(value: Any) -> str:
+    """A value as messages show it: short, with its kind in the terms of YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the string {value!r}" if len(value) <= 60 else f"a string of {len(value)} characters"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "a mapping"
+    return f"a value of type {type(value).__name__}"
+
+
+def boolean(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{path}: {describe(value)} is not a boolean (true or false)")
+    return value
+
+
+def string(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{path}: {describe(value)} is not a string")
+    return value
+
+
+def integer(minimum: int) -> Check:
+    def check(value: Any, path: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{path}: {describe(value)} is not a whole number")
+        if value < minimum:
+            raise ConfigError(f"{path}: {value} is not >= {minimum}")
+        return value
+
+    return check
+
+
+def choice(*allowed: str) -> Check:
+    def check(value: Any, path: str) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise ConfigError(f"{path}: {describe(value)} is not one of {', '.join(allowed)}")
+        return value
+
+    return check
+
+
+_GO_DURATION = re.compile(r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def duration(value: Any, path: str) -> Any:
+    """Go's notation (`60s`, `1h30m`), or nanoseconds as a number."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and (value == "0" or re.fullmatch(f"({_GO_DURATION.pattern})+", value)):
+        return value
+    raise ConfigError(f"{path}: {describe(value)} is not a duration such as 60s or 1h30m")
+
+
+def list_of(item: Check) -> Check:
+    def check(value: Any, path: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise ConfigError(f"{path}: {describe(value)} is not a list")
+        return [item(entry, f"{path}[{index}]") for index, entry in enumerate(value)]
+
+    return check
+
+
+def one_or_list_of(item: Check) -> Check:
+    """A single value stands for a list of one; a string may hold several with commas in between."""
+
+    def check(value: Any, path: str) -> list[Any]:
+        if isinstance(value, str):
+            return [item(part.strip(), path) for part in value.split(",")]
+        return list(list_of(item)(value, path))
+
+    return check
+
+
+def mapping(keys: Mapping[str, Check], required: tuple[str, ...] = ()) -> Check:
+    """A mapping with these keys and no others; a key whose value is null counts as absent."""
+
+    def check(value: Any, path: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path or 'the file'}: {describe(value)} is not a mapping")
+        result = {}
+        for key, entry in value.items():
+            at = f"{path}.{key}" if path else str(key)
+            if not isinstance(key, str) or key not in keys:
+                raise ConfigError(f"{at}: unknown key; allowed here: {', '.join(keys)}")
+            if entry is not None:
+                result[key] = keys[key](entry, at)
+        for key in required:
+            if key not in result:
+                raise ConfigError(f"{path}.{key}: missing")
+        return result
+
+    return check

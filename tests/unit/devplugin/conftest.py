@@ -1,0 +1,169 @@
+"""The daemon's test bench: the simulated driver, the kubelet stub, and the daemon as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.sim.nvml import nvmlsim
+from tests.unit.devplugin.kubelet_stub import TIMEOUT, KubeletStub
+
+ROOT = Path(__file__).parents[3]
+
+# a busy machine is no failure
+settings.register_profile("devplugin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("devplugin")
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with the simulated libnvidia-ml.so.1."""
+    out = tmp_path_factory.mktemp("nvml")
+    target = out / "libnvidia-ml.so.1"
+    subprocess.run(["make", "-s", "-C", ROOT / "tests/sim/nvml", f"OUT={out}", target], check=True)
+    return out
+
+
+class Driver:
+    """The simulated driver of one machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = directory / "state"
+
+    def __call__(self, *arguments: object) -> None:
+        command, *rest = (str(argument) for argument in arguments)
+        status = nvmlsim.main(["--state", str(self.state), command, *rest])
+        assert not status, f"nvml-sim {command} failed"
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    """Two H100 in a simulated machine."""
+    made = Driver(tmp_path)
+    made("init", "--model", "H100", "--count", 2, "--device-nodes", "off", "--seed", "test")
+    return made
+
+
+@pytest.fixture
+def socket_directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "device-plugins"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+async def kubelet(socket_directory: Path) -> AsyncIterator[KubeletStub]:
+    """A kubelet that has not been started yet."""
+    async with KubeletStub(socket_directory) as stub:
+        yield stub
+
+
+class Daemon:
+    """The daemon's process. Its log lines can be awaited."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._changed = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            async with self._changed:
+                self.lines.append(line.decode().rstrip())
+                self._changed.notify_all()
+
+    async def logged(self, event: str, **fields: object) -> dict[str, str]:
+        """The first line of this event with these fields."""
+
+        def found() -> dict[str, str] | None:
+            for line in self.lines:
+                if not line.startswith("time="):
+                    continue
+                entry = dict(part.split("=", 1) for part in shlex.split(line))
+                if entry["event"] == event and all(entry.get(k) == str(v) for k, v in fields.items()):
+                    return entry
+            return None
+
+        async def wait() -> dict[str, str] | None:
+            async with self._changed:
+                return await self._changed.wait_for(found)
+
+        try:
+            entry = await asyncio.wait_for(wait(), TIMEOUT)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"{event} {fields} was not logged:\n" + "\n".join(self.lines)) from None
+        assert entry is not None
+        return entry
+
+    async def exit(self) -> int:
+        """Wait for the process; its exit status."""
+        status = await asyncio.wait_for(self.process.wait(), TIMEOUT)
+        await self._reader
+        return status
+
+    async def terminate(self) -> int:
+        self.process.terminate()
+        return await self.exit()
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """GET from the probes' address: status and body."""
+        address = (await self.logged("probes_listening"))["address"]
+        host, port = address.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        head, _, body = (await asyncio.wait_for(reader.read(), TIMEOUT)).decode().partition("\r\n\r\n")
+        writer.close()
+        return int(head.split()[1]), body.strip()
+
+
+Start = Callable[..., "asyncio.Future[Daemon]"]
+
+
+@pytest.fixture
+async def start(driver: Driver, kubelet: KubeletStub, nvml_library: Path) -> AsyncIterator[Callable[..., object]]:
+    """start(*flags, env={…}): a daemon on the simulated driver and the stub's directory."""
+    started: list[Daemon] = []
+
+    async def run(*flags: str, env: dict[str, str] | None = None) -> Daemon:
+        inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nvidia_devplugin",
+            "--kubelet-socket", str(kubelet.socket), "--http-address", "127.0.0.1:0", *flags,
+            env={
+                **inherited,
+                "NVML_SIM_STATE": str(driver.state),
+                "LD_LIBRARY_PATH": str(nvml_library),
+                "PYTHONPATH": str(ROOT / "files/devplugin/src"),
+                **(env or {}),
+            },
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        daemon = Daemon(process)
+        started.append(daemon)
+        return daemon
+
+    yield run
+    for daemon in started:
+        with contextlib.suppress(ProcessLookupError):
+            daemon.process.kill()
+        await daemon.exit()
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the machine that runs the tests sets must not steer them."""
+    for name in list(os.environ):
+        if name.startswith(("DP_", "NVIDIA_", "NVML_SIM_")) or name in ("CONFIG_FILE", "KUBELET_SOCKET"):
+            monkeypatch.delenv(name)
+    yield

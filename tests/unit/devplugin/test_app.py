@@ -1,0 +1,132 @@
+"""Supervision and what the driver's updates do to what is advertised."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nvidia_devplugin
+from nvidia_devplugin.app import Devices, FatalError, supervise
+from nvidia_devplugin.config import Config
+from nvidia_devplugin.health import Policy
+from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
+from tests.unit.devplugin.strategies import gpu
+
+GONE = DriverGone(Fault("driver_not_loaded", "the module is not loaded"), "modprobe nvidia")
+TWO = Inventory("550", (gpu(0), gpu(1)))
+
+
+class Published:
+    """Stands where the plugins are; keeps what it is given."""
+
+    def __init__(self):
+        self.states = []
+
+    def publish(self, resources, faults, topology):
+        (resource,) = resources
+        self.states.append({device.id: faults.get(device.gpu.uuid) for device in resource.devices})
+
+
+def devices(**settings):
+    plugin = Published()
+    return Devices(Config(**settings), plugin, Policy.from_text()), plugin
+
+
+async def test_only_changes_are_published():
+    state, plugin = devices()
+    for news in (TWO, TWO, XidEvent(gpu(0).uuid, 13), XidEvent(gpu(0).uuid, 79), XidEvent(gpu(0).uuid, 48), TWO):
+        state.apply(news)
+    assert [[fault is None for fault in seen.values()] for seen in plugin.states] == [[True, True], [False, True]]
+    assert state.problem is None
+
+
+async def test_a_gpu_that_vanished_stays_advertised():
+    state, plugin = devices()
+    state.apply(TWO)
+    state.apply(Inventory("550", (gpu(1),)))
+    assert plugin.states[-1][gpu(0).uuid].code == "gpu_lost"
+    state.apply(Inventory("550", (gpu(1), gpu(2))))
+    assert set(plugin.states[-1]) == {gpu(0).uuid, gpu(1).uuid, gpu(2).uuid}
+
+
+async def test_no_driver_at_start_is_fatal_with_the_cure():
+    state, _ = devices()
+    with pytest.raises(FatalError, match=r"^NVML cannot be used: the module is not loaded\. .*: modprobe nvidia$"):
+        state.apply(GONE)
+
+
+@pytest.mark.parametrize("first", [TWO, Inventory("550", ())], ids=["gpus", "no-gpus"])
+async def test_no_driver_later_is_not(first):
+    state, _ = devices()
+    state.apply(first)
+    state.apply(GONE)
+
+
+async def test_no_driver_is_waited_for():
+    state, plugin = devices(fail_on_init_error=False)
+    state.apply(GONE)
+    state.apply(GONE)
+    assert plugin.states == []
+    assert state.problem == "the module is not loaded"
+    state.apply(Inventory("550", ()))
+    assert state.problem == "no GPU found"
+    state.apply(TWO)
+    assert state.problem is None
+    assert len(plugin.states) == 1
+
+
+async def forever():
+    await asyncio.Event().wait()
+
+
+async def fail():
+    raise FatalError("broken")
+
+
+async def end():
+    return None
+
+
+@pytest.mark.parametrize("last", [fail, end])
+async def test_any_task_that_ends_ends_all_with_a_failure(last):
+    stopped = asyncio.Event()
+
+    async def witness():
+        try:
+            await forever()
+        finally:
+            stopped.set()
+
+    stopping = asyncio.get_running_loop().create_future()
+    assert await supervise({"witness": witness(), "last": last()}, stopping) == 1
+    assert stopped.is_set()
+
+
+async def test_a_signal_is_a_good_reason():
+    stopping = asyncio.get_running_loop().create_future()
+    stopping.set_result("SIGTERM")
+    assert await supervise({"one": forever(), "two": forever()}, stopping) == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_at_once(second):
+    program = f"""
+import asyncio, os
+from nvidia_devplugin.app import _stop_on_signals
+async def main():
+    stopping = _stop_on_signals(asyncio.get_running_loop())
+    os.kill(os.getpid(), {signal.SIGTERM:d})
+    print(await stopping, flush=True)
+    os.kill(os.getpid(), {second:d})
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(nvidia_devplugin.__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (128 + second, "SIGTERM\n"), ended.stderr

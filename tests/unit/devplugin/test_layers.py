@@ -1,0 +1,67 @@
+"""Who may import whom in the daemon: data flows one way, and the rooms that decide touch nothing."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import nvidia_devplugin
+
+PACKAGE = Path(nvidia_devplugin.__file__).parent
+ALLOWED = {
+    "model": set(),
+    "schema": set(),
+    "logs": set(),
+    "inotify": set(),
+    "sockets": set(),
+    "yamlfile": set(),
+    "rules": set(),
+    "mig": set(),
+    "options": {"schema", "logs", "rules"},
+    "config": {"options", "rules", "schema", "yamlfile"},
+    "health": {"model"},
+    "preference": {"model"},
+    "resources": {"model", "rules"},
+    "allocation": {"model", "config"},
+    "nvml": {"mig", "model", "logs"},
+    "probes": {"logs"},
+    "plugin": {"allocation", "config", "logs", "model", "preference", "proto", "sockets"},
+    "kubelet": {"inotify", "logs", "proto", "sockets"},
+    "fleet": {"config", "kubelet", "logs", "model", "plugin"},
+    "app": {"config", "fleet", "health", "logs", "model", "nvml", "probes", "resources"},
+    "commands": {"config", "model", "nvml", "resources"},
+    "__main__": {"app", "commands", "config", "logs", "options"},
+}
+PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
+EFFECTS = {"asyncio", "grpc", "os", "socket", "subprocess", "threading", "time", "pynvml"}
+
+
+def imports(room: str) -> tuple[set[str], set[str]]:
+    """Rooms of ours, and modules of others, that a room imports anywhere."""
+    ours, others = set(), set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{room}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            ours |= {name.split(".")[0] for name in names} - {"__version__"}
+        elif isinstance(node, ast.ImportFrom):
+            others.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+    return ours, others
+
+
+def test_every_room_is_listed():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_it_may(room):
+    ours, others = imports(room)
+    assert ours - ALLOWED[room] == set()
+    assert ("pynvml" in others) == (room == "nvml"), "only nvml touches the driver"
+    if room in PURE:
+        assert others & EFFECTS == set()
+    assert others - set(sys.stdlib_module_names) <= {"grpc", "pynvml", "yaml"}

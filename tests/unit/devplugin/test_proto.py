@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from nvidia_devplugin import proto
+from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+
+PROJECT = Path(proto.__file__).parents[3]
+
+
+def test_the_committed_messages_are_those_of_the_proto_file(tmp_path):
+    subprocess.run([PROJECT / "scripts/generate-proto", sys.executable, tmp_path], check=True)
+    fresh = (tmp_path / "deviceplugin_pb2.py").read_text()
+    committed = Path(pb.__file__).read_text()
+
+    def descriptor(text):
+        (line,) = [line for line in text.splitlines() if "AddSerializedFile" in line]
+        return line
+
+    assert descriptor(fresh) == descriptor(committed)
+    stubs = Path(pb.__file__).with_suffix(".pyi")
+    assert (tmp_path / stubs.name).read_text() == stubs.read_text()
+
+
+def test_bytes_on_the_wire():
+    """Tag = field number * 8 + wire type; the numbers are the kubelet's."""
+    request = pb.RegisterRequest(version="v", endpoint="e", resource_name="r")
+    request.options.get_preferred_allocation_available = True
+    assert request.SerializeToString() == b"\x0a\x01v\x12\x01e\x1a\x01r\x22\x02\x10\x01"
+    device = pb.Device(ID="i", health="h")
+    device.topology.nodes.add(ID=1)
+    assert pb.ListAndWatchResponse(devices=[device]).SerializeToString() == (
+        b"\x0a\x0c\x0a\x01i\x12\x01h\x1a\x04\x0a\x02\x08\x01"
+    )
+    container = pb.ContainerAllocateResponse(envs={"k": "v"})
+    container.devices.add(container_path="c", host_path="h", permissions="p")
+    container.cdi_devices.add(name="n")
+    assert container.SerializeToString() == (
+        b"\x0a\x06\x0a\x01k\x12\x01v\x1a\x09\x0a\x01c\x12\x01h\x1a\x01p\x2a\x03\x0a\x01n"
+    )
