@@ -1,0 +1,1 @@
+"""The demo: the main job from one command, on a machine without a GPU."""

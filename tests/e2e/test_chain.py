@@ -1,0 +1,202 @@
+"""From a bare node to a running GPU pod, and what happens to it afterwards.
+
+The tests build on each other in the order of this file, as the days of a node do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.demo import pods
+from tests.sim.cluster import docker
+from tests.sim.cluster.use import ROOT, Handle, wait_for
+
+RESOURCE = "nvidia.com/gpu"
+DAEMON_JSON = "/etc/docker/daemon.json"
+IMAGE = pods.IMAGE.removeprefix("docker.io/")
+UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def phase(node: Handle, pod: str) -> str:
+    return str(node.get("pod", pod)["status"]["phase"])
+
+
+def delete_pods(node: Handle) -> None:
+    node.kubectl("delete", "pods", "-l", "app=kubegpu-test", "--wait=true")
+
+
+def gpu_uuids(node: Handle) -> list[str]:
+    return UUID.findall(node.execute("nvidia-smi", "-L"))
+
+
+def snapshot(node: Handle) -> str:
+    """What site.yml could have changed on the node: packages, and the content of /etc with its times."""
+    packages = node.execute("dpkg-query", "-W", "-f", "${Package} ${Version}\n")
+    files = node.execute("find", "/etc", "/usr/local", "-xdev", "-type", "f", "-printf", "%p %s %T@\n")
+    return packages + "\n".join(sorted(files.splitlines()))
+
+
+def test_check_mode_goes_through_on_an_untouched_node_and_changes_nothing(node: Handle) -> None:
+    before = snapshot(node)
+    run = node.playbook("site.yml", "--check", "--diff")
+    assert run.returncode == 0, run.output
+    assert run.changed > 0, run.output
+    assert snapshot(node) == before
+    assert node.gpus("capacity") == 0
+
+
+def test_site_takes_the_node_from_driver_to_schedulable_gpus(node: Handle) -> None:
+    run = node.playbook("site.yml")
+    assert run.returncode == 0, run.output
+    assert node.gpus("capacity") == 2
+    assert node.gpus("allocatable") == 2
+
+
+def test_a_second_run_changes_nothing(node: Handle) -> None:
+    run = node.playbook("site.yml")
+    assert run.returncode == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def test_the_tarball_installs_elsewhere_and_finds_nothing_to_do(node: Handle, tmp_path: Path) -> None:
+    galaxy = [str(Path(sys.executable).parent / "ansible-galaxy"), "collection"]
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_CONFIG"}
+    build = [*galaxy, "build", str(ROOT), "--output-path", str(tmp_path)]
+    subprocess.run(build, cwd=tmp_path, env=environment, check=True)
+    (tarball,) = tmp_path.glob("kubegpu-nvidia-*.tar.gz")
+    install = [*galaxy, "install", "--offline", "--no-deps", "-p", str(tmp_path), str(tarball)]
+    subprocess.run(install, cwd=tmp_path, env=environment, check=True)
+    # nothing to do also means: the daemon's image has the same tag from the same content
+    run = node.playbook("kubegpu.nvidia.site", collections=tmp_path)
+    assert run.returncode == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def test_check_mode_after_the_fact_announces_nothing(node: Handle) -> None:
+    run = node.playbook("site.yml", "--check", "--diff")
+    assert run.returncode == 0, run.output
+    assert run.changed == 0, run.output
+
+
+def test_a_pod_gets_its_gpu_through_the_kubelet_from_our_daemon(node: Handle) -> None:
+    script = "echo visible=$NVIDIA_VISIBLE_DEVICES; ls /dev/nvidia[0-9]*; nvidia-smi -L; exec sleep 600"
+    node.apply(pods.gpu_pod("one", script))
+    wait_for("the pod one running", lambda: phase(node, "one") == "Running")
+    wait_for("nvidia-smi in the pod", lambda: "UUID" in node.kubectl("logs", "one"))
+    log = node.kubectl("logs", "one")
+
+    # the kubelet's own record says which device its Allocate call gave to which pod
+    checkpoint = json.loads(node.execute("cat", "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"))
+    uid = node.get("pod", "one")["metadata"]["uid"]
+    entries = [entry for entry in checkpoint["Data"]["PodDeviceEntries"] if entry["PodUID"] == uid]
+    assert [entry["ResourceName"] for entry in entries] == [RESOURCE]
+    device_ids = entries[0]["DeviceIDs"]
+    given = [item for items in device_ids.values() for item in items] if isinstance(device_ids, dict) else device_ids
+    assert len(given) == 1
+
+    # … and the process has it: in its environment, as a device node, and as the only GPU that the driver shows
+    assert f"visible={given[0]}" in log
+    assert UUID.findall(log.split("visible=")[1].split("\n", 1)[1]) == given
+    minor = gpu_uuids(node).index(given[0])
+    assert re.findall(r"^/dev/nvidia\d+$", log, re.MULTILINE) == [f"/dev/nvidia{minor}"]
+
+
+def test_with_all_gpus_taken_a_further_pod_stays_pending(node: Handle) -> None:
+    node.apply(pods.gpu_pod("two", "exec sleep 600"))
+    wait_for("the pod two running", lambda: phase(node, "two") == "Running")
+    node.apply(pods.gpu_pod("three", "exec sleep 600"))
+
+    def unschedulable() -> bool:
+        conditions = node.get("pod", "three")["status"].get("conditions", [])
+        return any(item.get("reason") == "Unschedulable" and RESOURCE in item["message"] for item in conditions)
+
+    wait_for("the scheduler's verdict", unschedulable)
+    assert phase(node, "three") == "Pending"
+    node.kubectl("delete", "pod", "one")
+    wait_for("the pod three running once a GPU is free", lambda: phase(node, "three") == "Running")
+    delete_pods(node)
+
+
+def test_a_pod_that_asks_for_both_gpus_sees_both(node: Handle) -> None:
+    node.apply(pods.gpu_pod("both", "nvidia-smi -L", gpus=2))
+    wait_for("the pod both", lambda: phase(node, "both") == "Succeeded")
+    assert sorted(UUID.findall(node.kubectl("logs", "both"))) == sorted(gpu_uuids(node))
+    delete_pods(node)
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        pytest.param(["--gpus", "all"], 2, id="gpus-all"),
+        pytest.param(["--gpus", "1"], 1, id="gpus-1"),
+        pytest.param(["--runtime=nvidia", "-e", "NVIDIA_VISIBLE_DEVICES=1"], 1, id="runtime-nvidia"),
+        pytest.param(["-e", "NVIDIA_VISIBLE_DEVICES=all"], 2, id="default-runtime"),
+    ],
+)
+def test_docker_on_the_node_hands_gpus_to_containers(node: Handle, options: list[str], seen: int) -> None:
+    output = node.execute("docker", "run", "--rm", *options, IMAGE, "nvidia-smi", "-L")
+    assert len(UUID.findall(output)) == seen, output
+
+
+def plugin_pod(node: Handle) -> dict[str, Any]:
+    (pod,) = node.get("pods", "-n", "nvidia-device-plugin")["items"]
+    return dict(pod)
+
+
+def registrations(node: Handle) -> int:
+    log = node.kubectl("logs", "-n", "nvidia-device-plugin", plugin_pod(node)["metadata"]["name"])
+    return log.count("event=registered")
+
+
+def test_allocatable_comes_back_by_itself_after_a_kubelet_restart(node: Handle) -> None:
+    before, registered = plugin_pod(node), registrations(node)
+    node.execute("systemctl", "restart", "kubelet")
+    # The node's status still shows the GPUs of before, but a kubelet that starts anew has no device until the daemon
+    # has registered again, and refuses GPU pods that it is given in between.
+    wait_for("the daemon registered with the new kubelet", lambda: registrations(node) == registered + 1)
+    wait_for("allocatable after the restart", lambda: node.gpus() == 2)
+    node.apply(pods.gpu_pod("after-restart", "nvidia-smi -L"))
+    wait_for("a GPU pod after the restart", lambda: phase(node, "after-restart") == "Succeeded")
+    delete_pods(node)
+    after = plugin_pod(node)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    restarts = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in (before, after)]
+    assert restarts[0] == restarts[1]
+
+
+def test_an_xid_of_the_application_leaves_the_gpu_alone_a_critical_one_takes_it_out(node: Handle) -> None:
+    node.execute("nvml-sim", "xid", "0", "31")  # page fault of the application
+    node.execute("nvml-sim", "xid", "1", "79")  # fell off the bus
+    wait_for("one GPU less", lambda: node.gpus("allocatable") == 1)
+    assert node.gpus("capacity") == 2
+    node.apply(pods.gpu_pod("survivor", "nvidia-smi -L"))
+    wait_for("a pod on the healthy GPU", lambda: phase(node, "survivor") == "Succeeded")
+    assert UUID.findall(node.kubectl("logs", "survivor")) == gpu_uuids(node)[:1]
+    delete_pods(node)
+
+
+def test_an_unparsable_daemon_json_stops_the_role_and_stays_as_it_was(node: Handle) -> None:
+    good = node.execute("cat", DAEMON_JSON)
+    broken = '{\n  "debug": true,\n  "log-level" "info"\n}\n'
+    (node.folder / node.node / "broken.json").write_text(broken)  # the node's /etc/kubernetes
+    node.execute("cp", "--preserve=all", DAEMON_JSON, "/root/daemon.json.good")
+    node.execute("cp", "/etc/kubernetes/broken.json", DAEMON_JSON)
+    before = node.execute("stat", "-c", "%i %Y %s %a", DAEMON_JSON)
+    try:
+        run = node.playbook("site.yml")
+        assert run.returncode != 0
+        assert re.search(rf"{DAEMON_JSON}\D+3\D+15\b", run.output), run.output
+        assert node.execute("cat", DAEMON_JSON) == broken.strip()
+        assert node.execute("stat", "-c", "%i %Y %s %a", DAEMON_JSON) == before
+    finally:
+        node.execute("cp", "--preserve=all", "/root/daemon.json.good", DAEMON_JSON)
+    assert node.execute("cat", DAEMON_JSON) == good
+    assert docker.succeeds("exec", node.node, "docker", "info")

@@ -1,0 +1,123 @@
+"""MIG, time-slicing and renaming through the real kubelet, on a node of its own.
+
+The tests build on each other in the order of this file. Each gives the device plugin another configuration, as a
+person does, by running the playbook again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.demo import pods
+from tests.sim.cluster import cluster, wait
+from tests.sim.cluster.use import Handle, wait_for
+
+SPEC = cluster.Spec("dev6", gpus=2)
+GPU = "nvidia.com/gpu"
+SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Handle]:
+    started = time.monotonic()
+
+    def say(message: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
+
+    cluster.down(SPEC.name)
+    yield Handle(cluster.up(SPEC, say), SPEC.node_name(1))
+    if not os.environ.get("KUBEGPU_E2E_KEEP"):
+        cluster.down(SPEC.name)
+
+
+def configure(machine: Handle, config: dict[str, Any], *arguments: str) -> None:
+    """With the role alone: the play's last step, verify, counts whole GPUs, and that is looked at here in detail."""
+    extra = json.dumps({"device_plugin_config": {"version": "v1", **config}})
+    run = machine.playbook("site.yml", "-e", extra, *(arguments or ("--tags", "device_plugin")))
+    assert run.returncode == 0, run.output
+
+
+def amounts(machine: Handle, kind: str = "allocatable") -> dict[str, int]:
+    """The node's NVIDIA resources; those with none are left out, for a kubelet never forgets a name."""
+    status = machine.get("node", machine.node)["status"][kind]
+    return {name: int(amount) for name, amount in status.items() if name.startswith("nvidia.com/") and int(amount)}
+
+
+def expect(machine: Handle, expected: dict[str, int]) -> None:
+    try:
+        wait_for(f"allocatable {expected}", lambda: amounts(machine) == expected, seconds=60)
+    except wait.NotReadyError as error:
+        raise AssertionError(f"{error}; allocatable is {amounts(machine)}") from error
+
+
+def start_pod(machine: Handle, name: str, resource: str, amount: int = 1) -> None:
+    pod = pods.gpu_pod(name, "echo visible=$NVIDIA_VISIBLE_DEVICES; exec sleep 600")
+    pod["spec"]["containers"][0]["resources"] = {"limits": {resource: amount}}
+    machine.apply(pod)
+
+
+def visible(machine: Handle, name: str) -> str:
+    wait_for(f"the pod {name}", lambda: "visible=" in machine.kubectl("logs", name))
+    return machine.kubectl("logs", name).split("visible=")[1].split()[0]
+
+
+def delete_pods(machine: Handle) -> None:
+    machine.kubectl("delete", "pods", "-l", "app=kubegpu-test", "--wait=true")
+
+
+def test_mig_mixed(machine: Handle) -> None:
+    machine.execute("nvml-sim", "mig", "1:3g.40gb,1g.10gb,1g.10gb")
+    configure(machine, {"flags": {"migStrategy": "mixed"}}, "--skip-tags", "verify")
+    expect(machine, {GPU: 1, LARGE: 1, SMALL: 2})
+    start_pod(machine, "small", SMALL)
+    start_pod(machine, "whole", GPU)
+    assert visible(machine, "small").startswith("MIG-")
+    assert visible(machine, "whole").startswith("GPU-")
+    delete_pods(machine)
+
+
+def test_mig_reconfigured_while_the_daemon_runs(machine: Handle) -> None:
+    started = time.monotonic()
+    machine.execute("nvml-sim", "mig", "1:1g.10gb,1g.10gb,1g.10gb,1g.10gb")
+    expect(machine, {GPU: 1, SMALL: 4})
+    print(f"the node's status followed after {time.monotonic() - started:.1f} s")
+    assert amounts(machine, "capacity") == {GPU: 1, SMALL: 4}
+    machine.execute("nvml-sim", "mig", "off")
+    expect(machine, {GPU: 2})
+
+
+def test_time_slicing_by_ten_with_distinct_gpus(machine: Handle) -> None:
+    sharing = {"timeSlicing": {"resources": [{"name": GPU, "replicas": 10}]}}
+    configure(machine, {"sharing": sharing, "kubegpu": {"distinctGpus": True}})
+    expect(machine, {GPU: 20})
+    start_pod(machine, "two", GPU, 2)
+    assert len(set(visible(machine, "two").split(","))) == 2, "the kubelet took one slice of each GPU"
+    start_pod(machine, "three", GPU, 3)  # there are but two GPUs
+
+    def refused() -> bool:
+        status = machine.get("pod", "three")["status"]
+        return status["phase"] == "Failed" and "no container two devices of one GPU" in status.get("message", "")
+
+    wait_for("the refusal in the pod's status", refused)
+    machine.execute("nvml-sim", "xid", "1", "79")
+    expect(machine, {GPU: 10})
+    machine.execute("systemctl", "restart", "kubelet")
+    expect(machine, {GPU: 10})
+    delete_pods(machine)
+
+
+def test_renamed_and_shared(machine: Handle) -> None:
+    sharing = {"timeSlicing": {"renameByDefault": True, "resources": [{"name": "h100", "replicas": 4, "devices": [0]}]}}
+    configure(machine, {"resources": {"gpus": [{"pattern": "*H100*", "name": "h100"}]}, "sharing": sharing})
+    expect(machine, {"nvidia.com/h100": 1, "nvidia.com/h100.shared": 4})
+    start_pod(machine, "shared", "nvidia.com/h100.shared")
+    start_pod(machine, "alone", "nvidia.com/h100")
+    assert visible(machine, "shared") != visible(machine, "alone")
+    delete_pods(machine)
