@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import nvidia_devplugin
-from nvidia_devplugin.app import Devices, FatalError, supervise
+from nvidia_devplugin.app import supervise
 from nvidia_devplugin.config import Config
+from nvidia_devplugin.devices import Devices, FatalError
 from nvidia_devplugin.health import Policy
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
 from tests.unit.devplugin.strategies import gpu

@@ -31,7 +31,8 @@ ALLOWED = {
     "plugin": {"allocation", "config", "logs", "model", "preference", "proto", "sockets"},
     "kubelet": {"inotify", "logs", "proto", "sockets"},
     "fleet": {"config", "kubelet", "logs", "model", "plugin"},
-    "app": {"config", "fleet", "health", "logs", "model", "nvml", "probes", "resources"},
+    "devices": {"config", "health", "logs", "model", "resources"},
+    "app": {"config", "devices", "fleet", "health", "logs", "model", "nvml", "probes"},
     "commands": {"config", "model", "nvml", "resources"},
     "__main__": {"app", "commands", "config", "logs", "options"},
 }
