@@ -1,0 +1,129 @@
+"""The current GPUs and their health, kept from the driver's updates and published to the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from . import health
+from .config import Config
+from .logs import Logger
+from .model import DriverGone, DriverUpdate, Fault, Gpu, Inventory, Resource, Topology, XidEvent
+from .resources import Layout, layout, remembered
+
+log = Logger("devices")
+
+
+class FatalError(Exception):
+    """The daemon cannot go on; the message is for the operator."""
+
+
+class Publisher(Protocol):
+    """What takes the state: the fleet of plugins."""
+
+    def publish(
+        self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None
+    ) -> None: ...
+
+
+class Devices:
+    """The current GPUs and their health, kept from the driver's updates and published to the plugins."""
+
+    def __init__(self, config: Config, fleet: Publisher, policy: health.Policy) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._policy = policy
+        self._gpus: tuple[Gpu, ...] = ()
+        self._health = health.HealthState()
+        self._topology: Topology | None = None
+        self._layout = Layout(())
+        self._unreadable: tuple[str, ...] = ()
+        self._said_none = False
+        self._initialised = False  # NVML was usable once
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is nothing to advertise; None if there is."""
+        if any(resource.devices for resource in self._layout.resources):
+            return None
+        if self._health.driver:
+            return self._health.driver.message
+        return "; ".join(self._layout.problems) or ("no device to advertise" if self._gpus else "no GPU found")
+
+    def apply(self, news: DriverUpdate) -> None:
+        """Take in one update. Raises FatalError if NVML cannot be used at start and that was not to be waited out."""
+        before, before_gpus, before_topology = self._health, self._gpus, self._topology
+        self._health = health.update(self._health, self._policy, news)
+        if isinstance(news, DriverGone):
+            self._driver_gone(news, before)
+        elif isinstance(news, Inventory):
+            self._inventory(news, before)
+        elif isinstance(news, Topology):
+            self._topology = news
+        else:
+            self._xid(news)
+        if (self._health, self._gpus, self._topology) == (before, before_gpus, before_topology):
+            return
+        if self._gpus != before_gpus:
+            self._arrange()
+        faults = self._health.faults()
+        self._log_health(before.faults(), faults)
+        if self._gpus:
+            self._fleet.publish(self._layout.resources, faults, self._topology)
+
+    def _arrange(self) -> None:
+        """Find out what to advertise, and say what is wrong with it once."""
+        told = self._layout.problems
+        self._layout = layout(self._gpus, self._config.rules)
+        for problem in self._layout.problems:
+            if problem not in told:
+                log.error("device_problem", problem=problem)
+
+    def _log_health(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
+        named = [(gpu.uuid, str(gpu.index)) for gpu in self._gpus]
+        named += [(mig.uuid, f"{gpu.index}:{mig.index}") for gpu in self._gpus for mig in gpu.mig]
+        for uuid, index in named:
+            fault = now.get(uuid)
+            if fault == before.get(uuid):
+                continue
+            if fault is not None:
+                log.warning("unhealthy", gpu=uuid, index=index, reason=fault.code, message=fault.message)
+            else:
+                log.info("healthy", gpu=uuid, index=index)
+
+    def _driver_gone(self, news: DriverGone, before: health.HealthState) -> None:
+        if self._config.fail_on_init_error and not self._initialised:
+            raise FatalError(f"NVML cannot be used: {news.fault.message}. What to do: {news.hint}")
+        if before.driver != news.fault:
+            log.error("driver_unavailable", reason=news.fault.code, message=news.fault.message, hint=news.hint)
+
+    def _inventory(self, news: Inventory, before: health.HealthState) -> None:
+        self._initialised = True
+        new = [gpu for gpu in news.gpus if gpu.uuid not in before.known]
+        if before.driver is not None:
+            log.info("driver_available", driver=news.driver_version, gpus=len(news.gpus))
+        for gpu in new:
+            log.info(
+                "gpu_found", gpu=gpu.uuid, index=gpu.index, model=gpu.name, pci=gpu.pci_bus_id, numa=gpu.numa_node,
+                memory_mib=gpu.memory_bytes // 2**20, driver=news.driver_version,
+            )  # fmt: skip
+        if news.unreadable != self._unreadable:
+            self._unreadable = news.unreadable
+            for text in news.unreadable:
+                log.warning("gpu_unreadable", error=text)
+        self._gpus = remembered(self._gpus, news.gpus)
+        if not self._gpus and not self._said_none:
+            self._said_none = True
+            log.warning("no_gpu", driver=news.driver_version, hint="nothing is advertised until a GPU appears")
+
+    def _xid(self, event: XidEvent) -> None:
+        ignored = self._policy.ignores(event.xid)
+        log.info(
+            "xid",
+            xid=event.xid,
+            gpu=event.uuid,
+            gi=event.gi,
+            ci=event.ci,
+            ignored=ignored,
+            message=self._policy.fault(event.xid).message,
+        )
