@@ -23,7 +23,8 @@ ALLOWED = {
     "options": {"schema", "logs", "rules"},
     "config": {"options", "rules", "schema", "yamlfile"},
     "health": {"model"},
-    "preference": {"model"},
+    "wiring": set(),
+    "preference": {"model", "wiring"},
     "resources": {"model", "rules"},
     "allocation": {"model", "config"},
     "nvml": {"mig", "model", "logs"},
@@ -36,7 +37,7 @@ ALLOWED = {
     "commands": {"config", "model", "nvml", "resources"},
     "__main__": {"app", "commands", "config", "logs", "options"},
 }
-PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
+PURE = {"model", "schema", "options", "health", "preference", "wiring", "resources", "allocation", "rules", "mig"}
 EFFECTS = {"asyncio", "grpc", "os", "socket", "subprocess", "threading", "time", "pynvml"}
 
 

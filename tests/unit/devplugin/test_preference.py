@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_devplugin.model import AdvertisedDevice, Link, Topology
-from nvidia_devplugin.preference import Placement, link_score, twins
+from nvidia_devplugin.preference import Placement, link_score
 from tests.unit.devplugin.strategies import gpu, numa_nodes
 
 LEVELS = st.sampled_from([None, 0, 10, 20, 30, 40, 50])
@@ -66,6 +66,15 @@ def test_no_set_of_whole_gpus_scores_higher_and_none_leaves_a_better_rest(machin
 
 
 @given(machines(), st.data())
+def test_what_was_prepared_is_what_would_be_answered(machine, data):
+    devices, topology = machine
+    available, must, size = data.draw(requests(devices))
+    prepared = Placement(devices, topology)
+    prepared.prepare()
+    assert prepared.prefer(available, must, size) == Placement(devices, topology).prefer(available, must, size)
+
+
+@given(machines(), st.data())
 def test_the_order_of_the_question_does_not_matter(machine, data):
     devices, topology = machine
     available, must, size = data.draw(requests(devices))
@@ -84,11 +93,6 @@ def test_sixteen_gpus_against_all_sets(nodes):
     chosen = Placement(devices, topology).prefer(available, [ids[5]], 6)
     best = max(score(devices, topology, each) for each in itertools.combinations(available, 6) if ids[5] in each)
     assert score(devices, topology, chosen) == best
-
-
-def test_alike_is_alike_to_all_others():
-    assert twins([[0, 5, 1], [5, 0, 1], [1, 1, 0]]) == [[0, 1], [2]]
-    assert twins([[0, 5, 1], [5, 0, 2], [1, 2, 0]]) == [[0], [1], [2]]
 
 
 @given(st.lists(numa_nodes, max_size=10), st.data())

@@ -24,6 +24,7 @@ from .sockets import is_listening
 log = Logger("plugin")
 
 _GRACE_SECONDS = 0.2
+_PREPARE_SECONDS = 1.0
 
 
 class DevicePlugin:
@@ -42,7 +43,7 @@ class DevicePlugin:
         self._faults: Mapping[str, Fault] = {}
         self._topology: Topology | None = None
         self._single_requests = False
-        self._placement: Placement | None = None
+        self._placement = Placement(())
         self._version = 0
         self._epoch = 0
         self._response = pb.ListAndWatchResponse()
@@ -51,9 +52,14 @@ class DevicePlugin:
     def publish(self, resource: Resource, faults: Mapping[str, Fault], topology: Topology | None = None) -> None:
         """Make this the state: the resource's devices, and the faults by uuid of GPU or MIG device."""
         devices = {device.id: device for device in resource.devices}
-        if devices != self._devices or topology != self._topology:
-            self._placement = None
+        moved = devices != self._devices or topology != self._topology
         self._devices, self._faults, self._topology = devices, faults, topology
+        if moved:
+            self._placement = Placement(
+                resource.devices, topology, self._config.shared_policy, self._config.distinct_gpus
+            )
+            # a while later, so that neither the start nor this update waits for it
+            asyncio.get_running_loop().call_later(_PREPARE_SECONDS, lambda: self._placement.prepare())
         self._single_requests = resource.single_requests
         message = response(resource, faults)
         if self._version and message == self._response:
@@ -96,10 +102,6 @@ class DevicePlugin:
     async def get_preferred_allocation(
         self, request: pb.PreferredAllocationRequest, context: Any
     ) -> pb.PreferredAllocationResponse:
-        if self._placement is None:
-            self._placement = Placement(
-                list(self._devices.values()), self._topology, self._config.shared_policy, self._config.distinct_gpus
-            )
         answer = pb.PreferredAllocationResponse()
         for container in request.container_requests:
             try:

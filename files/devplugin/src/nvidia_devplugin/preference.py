@@ -1,8 +1,7 @@
 """GetPreferredAllocation: which of the free devices to take. Pure; a Placement is made once and asked often.
 
 Whole GPUs: the set with the highest sum of scores over its pairs; among equals the one that leaves the best-connected
-rest; among those the lowest numbers. Exact, because GPUs that are connected alike to all others are interchangeable:
-only how many of each such class are taken has to be tried, which is a handful on real machines.
+rest; among those the lowest numbers (see wiring).
 
 Shared GPUs and MIG devices: `distributed` takes each device from where the fewest are taken, so that the loads are as
 even as they can be; `packed` opens as few idle GPUs as possible, then spreads over as few as possible.
@@ -11,11 +10,13 @@ even as they can be; `packed` opens as few idle GPUs as possible, then spreads o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .model import AdvertisedDevice, Link, Topology
+from .wiring import Wiring
 
 _CACHED = 512
+_Question = tuple[frozenset[int], frozenset[int], int]
 _LEVELS = {0: 60, 10: 50, 20: 40, 30: 30, 40: 20, 50: 10}
 
 
@@ -59,9 +60,13 @@ class Placement:
         self._places = tuple(places.values())
         self._place_of = {number: at for at, members in enumerate(self._places) for number in members}
         self._links = {(one, other): link for one, other, link in topology.links} if topology else {}
-        self._classes: list[list[int]] | None = None  # made when first needed, not at start
-        self._scores: list[list[int]] = []
-        self._cache: OrderedDict[tuple[frozenset[int], frozenset[int], int], list[int]] = OrderedDict()
+        self._wiring: Wiring | None = None  # made when first needed, not at start
+        self._cache: OrderedDict[_Question, list[int]] = OrderedDict()
+
+    def prepare(self) -> None:
+        """Answer ahead what is asked most: whole GPUs while all of them are free."""
+        if self._whole and self._ids:
+            self.prefer(self._ids, (), len(self._ids) // 2)
 
     def prefer(self, available: Sequence[str], must_include: Sequence[str], size: int) -> list[str]:
         """`size` ids out of `available` that contain `must_include`; those first.
@@ -79,16 +84,18 @@ class Placement:
         if size > len(offered):
             raise ValueError(f"allocation of {size} out of {len(offered)} available devices")
         must = frozenset(number[device] for device in chosen)
-        key = (frozenset(offered), must, size)
+        found = self._whole_gpus(frozenset(offered), must, size) if self._whole else self._shared(offered, must, size)
+        return chosen + [self._ids[each] for each in found if each not in must]
+
+    def _kept(self, key: _Question, answer: Callable[[], list[int]]) -> list[int]:
         found = self._cache.get(key)
         if found is None:
-            found = sorted(self._best(offered, must, size) if self._whole else self._spread(offered, must, size))
-            self._cache[key] = found
+            found = self._cache[key] = answer()
             if len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
         else:
             self._cache.move_to_end(key)
-        return chosen + [self._ids[each] for each in found if each not in must]
+        return found
 
     # whole GPUs
 
@@ -97,42 +104,20 @@ class Placement:
         link = self._links.get((first.uuid, second.uuid)) or self._links.get((second.uuid, first.uuid))
         return link_score(link, first.numa_node == second.numa_node)
 
-    def _prepare(self) -> list[list[int]]:
-        if self._classes is None:
+    def _whole_gpus(self, offered: frozenset[int], must: frozenset[int], size: int) -> list[int]:
+        # the answers for all sizes fall out of one calculation
+        return self._wired().members(self._kept((offered, must, 0), lambda: self._wired().best(offered, must))[size])
+
+    def _wired(self) -> Wiring:
+        if self._wiring is None:
             everything = range(len(self._ids))
-            self._scores = [[0 if a == b else self._pair(a, b) for b in everything] for a in everything]
-            self._classes = twins(self._scores)
-        return self._classes
-
-    def _best(self, offered: set[int], must: frozenset[int], size: int) -> set[int]:
-        classes = [[each for each in members if each in offered] for members in self._prepare()]
-        classes = [members for members in classes if members]
-        ordered = [sorted(members, key=lambda each: (each not in must, each)) for members in classes]
-        least = [sum(each in must for each in members) for members in classes]
-        best: tuple[int, int, list[int]] | None = None
-        for counts in _counts([len(members) for members in classes], least, size):
-            inside = self._sum(ordered, counts)
-            if best is not None and inside < best[0]:
-                continue
-            outside = self._sum(ordered, [len(members) - n for members, n in zip(ordered, counts, strict=True)])
-            taken = sorted(each for members, n in zip(ordered, counts, strict=True) for each in members[:n])
-            if best is None or (inside, outside) > best[:2] or ((inside, outside) == best[:2] and taken < best[2]):
-                best = (inside, outside, taken)
-        return set(best[2]) if best else set()
-
-    def _sum(self, classes: Sequence[Sequence[int]], counts: Sequence[int]) -> int:
-        """The scores of all pairs, of `counts` members of each class; any members, for they are alike."""
-        total = 0
-        used = [(members, n) for members, n in zip(classes, counts, strict=True) if n]
-        for at, (members, n) in enumerate(used):
-            if n > 1:
-                total += n * (n - 1) // 2 * self._scores[members[0]][members[1]]
-            row = self._scores[members[0]]
-            for others, m in used[at + 1 :]:
-                total += n * m * row[others[0]]
-        return total
+            self._wiring = Wiring([[0 if a == b else self._pair(a, b) for b in everything] for a in everything])
+        return self._wiring
 
     # shared GPUs and MIG devices
+
+    def _shared(self, offered: set[int], must: frozenset[int], size: int) -> list[int]:
+        return self._kept((frozenset(offered), must, size), lambda: sorted(self._spread(offered, must, size)))
 
     def _spread(self, offered: set[int], must: frozenset[int], size: int) -> set[int]:
         free = [[each for each in members if each in offered and each not in must] for members in self._places]
@@ -149,33 +134,6 @@ class Placement:
             [len(rest) for rest in free], load, {self._place_of[each] for each in must}, need
         )
         return {*must, *(each for at, n in picks.items() for each in free[at][:n])}
-
-
-def twins(scores: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Classes of members whose scores to all others are the same, whichever of the class one takes."""
-    classes: list[list[int]] = []
-    for each, row in enumerate(scores):
-        for members in classes:
-            other = scores[members[0]]
-            if all(row[k] == other[k] for k in range(len(scores)) if k not in (each, members[0])):
-                members.append(each)
-                break
-        else:
-            classes.append([each])
-    return classes
-
-
-def _counts(most: Sequence[int], least: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    """All ways to take `size` in total, between `least` and `most` of each."""
-    ways: list[tuple[tuple[int, ...], int]] = [((), size)]
-    for at, (low, high) in enumerate(zip(least, most, strict=True)):
-        needed, room = sum(least[at + 1 :]), sum(most[at + 1 :])
-        ways = [
-            ((*way, n), rest - n)
-            for (way, rest) in ways
-            for n in range(max(low, rest - room), min(high, rest - needed) + 1)
-        ]
-    return [way for way, rest in ways if rest == 0]
 
 
 def _even(free: Sequence[int], load: Sequence[int], used: set[int], need: int) -> Mapping[int, int]:
