@@ -18,7 +18,6 @@ from nvidia_devplugin.kubelet import retry_delay
 from nvidia_devplugin.logs import _quoted, worth_a_line
 from nvidia_devplugin.model import Fault
 from nvidia_devplugin.plugin import DevicePlugin, Endpoint
-from nvidia_devplugin.probes import Probes
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb
 from nvidia_devplugin.proto import services
 from nvidia_devplugin.resources import resources
@@ -236,21 +235,3 @@ def test_a_repeated_failure_is_counted_not_repeated():
 )
 def test_log_fields_stay_on_one_line(value, expected):
     assert _quoted(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("request_line", "status", "body"),
-    [
-        ("GET /healthz HTTP/1.1", b"200 OK", b"ok\n"),
-        ("GET /readyz?verbose HTTP/1.0", b"503 Service Unavailable", b"no GPU found\n"),
-        ("HEAD /healthz HTTP/1.1", b"200 OK", b""),
-        ("POST /healthz HTTP/1.1", b"405 Method Not Allowed", b"only GET and HEAD\n"),
-        ("GET / HTTP/1.1", b"404 Not Found", b"only /healthz and /readyz\n"),
-        ("nonsense", b"400 Bad Request", b"not an HTTP request\n"),
-    ],
-)
-def test_probes_answer(request_line, status, body):
-    answer = Probes(("", 0), lambda: "no GPU found")._answer(request_line.encode())
-    head, _, got = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 " + status + b"\r\n")
-    assert got == body

@@ -4,23 +4,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nvidia_devplugin import proto
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.proto import podresources_pb2
 
 PROJECT = Path(proto.__file__).parents[3]
 
 
-def test_the_committed_messages_are_those_of_the_proto_file(tmp_path):
+@pytest.mark.parametrize("messages", [pb, podresources_pb2], ids=lambda module: module.__name__.rpartition(".")[2])
+def test_the_committed_messages_are_those_of_the_proto_file(tmp_path, messages):
     subprocess.run([PROJECT / "scripts/generate-proto", sys.executable, tmp_path], check=True)
-    fresh = (tmp_path / "deviceplugin_pb2.py").read_text()
-    committed = Path(pb.__file__).read_text()
+    fresh = (tmp_path / Path(messages.__file__).name).read_text()
+    committed = Path(messages.__file__).read_text()
 
     def descriptor(text):
         (line,) = [line for line in text.splitlines() if "AddSerializedFile" in line]
         return line
 
     assert descriptor(fresh) == descriptor(committed)
-    stubs = Path(pb.__file__).with_suffix(".pyi")
+    stubs = Path(messages.__file__).with_suffix(".pyi")
     assert (tmp_path / stubs.name).read_text() == stubs.read_text()
 
 

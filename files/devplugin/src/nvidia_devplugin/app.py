@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from . import __version__, health
@@ -18,9 +20,12 @@ from .config import Config
 from .devices import Devices, FatalError
 from .fleet import Fleet
 from .logs import Logger
+from .metrics import Metrics
 from .model import DriverUpdate
 from .nvml import DriverWatch
+from .podresources import held
 from .probes import Probes
+from .telemetry import Telemetry
 
 log = Logger("app")
 
@@ -51,17 +56,26 @@ async def run(config: Config) -> int:
 
     fleet = Fleet(config)
     devices = Devices(config, fleet, policy)
+    metrics = Metrics(
+        __version__,
+        lambda: fleet.members,
+        partial(held, config.pod_resources_socket) if config.pod_resources_socket else None,
+        Telemetry().readings if config.gpu_telemetry else None,
+    )
 
     def not_ready() -> str | None:
         return devices.problem or (None if fleet.ready else "not registered with the kubelet")
 
     async def follow_driver() -> None:
         while True:
-            devices.apply(await updates.get())
+            update = await updates.get()
+            began = time.perf_counter()
+            devices.apply(update)
+            metrics.saw(update, time.perf_counter() - began)
 
     work: dict[str, Coroutine[Any, Any, None]] = {"driver": follow_driver(), "kubelet": fleet.run()}
     if config.http_address is not None:
-        work["probes"] = Probes(config.http_address, not_ready).run()
+        work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
     try:
         return await supervise(work, stopping)
     finally:

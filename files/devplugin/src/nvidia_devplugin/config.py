@@ -49,6 +49,8 @@ class Config:
     dev_root: str = "/"
     kubelet_socket: Path = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
     http_address: tuple[str, int] | None = None
+    pod_resources_socket: Path | None = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    gpu_telemetry: bool = False
     log_level: str = "info"
     log_format: str = "text"
     xids_disabled: str = ""
@@ -122,6 +124,8 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         dev_root=values["dev_root"] or values["driver_root"],
         kubelet_socket=_absolute(values["kubelet_socket"]),
         http_address=_address(values["http_address"]),
+        pod_resources_socket=Path(values["pod_resources_socket"]) if values["pod_resources_socket"] else None,
+        gpu_telemetry=values["gpu_telemetry"],
         log_level=values["log_level"],
         log_format=values["log_format"],
         xids_disabled=env.get("DP_DISABLE_HEALTHCHECKS", ""),

@@ -7,21 +7,23 @@ capacity to zero at once. One that merely disappeared would be kept by the kubel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from .config import Config
+from .instruments import CallStats, RegistrationStats
 from .kubelet import Registration
 from .logs import Logger
-from .model import Fault, Resource, Topology
+from .model import AdvertisedDevice, Fault, Resource, Topology
 from .plugin import DevicePlugin, Endpoint
 
 log = Logger("fleet")
 
 
-class _Member:
+class Member:
     """One resource: its plugin, where that is served, and its registration."""
 
     def __init__(self, name: str, config: Config) -> None:
+        self.name = name
         self.plugin = DevicePlugin(name, config)
         self.endpoint = Endpoint(self.plugin, config.kubelet_socket.parent)
         self.registration = Registration(
@@ -29,14 +31,43 @@ class _Member:
         )
         self.devices = 0
 
+    @property
+    def advertised(self) -> Mapping[str, AdvertisedDevice]:
+        return self.plugin.devices
+
+    @property
+    def faults(self) -> Mapping[str, Fault]:
+        return self.plugin.faults
+
+    @property
+    def registered(self) -> bool:
+        return self.registration.ready
+
+    @property
+    def streams(self) -> int:
+        return self.plugin.streams
+
+    @property
+    def calls(self) -> CallStats:
+        return self.plugin.calls
+
+    @property
+    def registration_stats(self) -> RegistrationStats:
+        return self.registration.stats
+
 
 class Fleet:
     """The plugins. publish() tells them the state; run() keeps them registered."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._grown = asyncio.Event()
+
+    @property
+    def members(self) -> Collection[Member]:
+        """All resources that were ever advertised."""
+        return self._members.values()
 
     @property
     def ready(self) -> bool:
@@ -52,7 +83,7 @@ class Fleet:
             resource = named.get(name) or Resource(name, ())
             member = self._members.get(name)
             if member is None:
-                member = self._members[name] = _Member(name, self._config)
+                member = self._members[name] = Member(name, self._config)
                 self._grown.set()
             if member.devices != len(resource.devices):
                 log.info("advertised", resource=name, devices=len(resource.devices), before=member.devices)

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from .inotify import DirectoryWatch
+from .instruments import RegistrationStats
 from .logs import Logger, worth_a_line
 from .proto import deviceplugin_pb2 as pb
 from .proto import services
@@ -86,6 +87,8 @@ class Registration:
         self._served = served
         self._connected = connected
         self._registered: Identity | None = None
+        self._last: Identity | None = None  # also while that kubelet is gone
+        self.stats = RegistrationStats()
         self._registered_at = 0.0
         self._failures = 0
         self._said_waiting = False
@@ -150,7 +153,8 @@ class Registration:
         except grpc.aio.AioRpcError as error:
             self._failed("register_failed", f"{error.code().name}: {error.details()}")
             return 1.0  # it listens and says no: that is no matter of milliseconds
-        self._registered = identity
+        self.stats.restarts += self._last not in (None, identity)
+        self._registered = self._last = identity
         self._registered_at = time.monotonic()
         self._failures = 0
         return None
@@ -167,8 +171,10 @@ class Registration:
         started = time.monotonic()
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL_OPTIONS) as channel:
             await services.register(channel, request, _REGISTER_TIMEOUT_SECONDS)
-        taken = (time.monotonic() - started) * 1000
-        log.info("registered", resource=self._resource, endpoint=path.name, ms=f"{taken:.1f}")
+        taken = time.monotonic() - started
+        self.stats.registrations += 1
+        self.stats.seconds.observe(taken)
+        log.info("registered", resource=self._resource, endpoint=path.name, ms=f"{taken * 1000:.1f}")
 
     def _was_dropped(self) -> bool:
         age = time.monotonic() - self._registered_at
@@ -180,6 +186,7 @@ class Registration:
     def _failed(self, event: str, error: object) -> float:
         delay = retry_delay(self._failures)
         self._failures += 1
+        self.stats.failures += 1
         if worth_a_line(self._failures):
             log.warning(event, resource=self._resource, error=error, attempt=self._failures)
         return delay

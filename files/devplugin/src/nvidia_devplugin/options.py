@@ -116,7 +116,12 @@ OPTIONS: tuple[Option, ...] = (
     _option("cdi-disable-hooks", None, string, "", "no effect: no CDI specification is written",
             inert=True),
     _option("http-address", None, string, "0.0.0.0:9400",
-            "HOST:PORT for /healthz and /readyz; empty for none", env=("DP_HTTP_ADDRESS",)),
+            "HOST:PORT for /metrics, /healthz and /readyz; empty for none", env=("DP_HTTP_ADDRESS",)),
+    _option("pod-resources-socket", None, string, "/var/lib/kubelet/pod-resources/kubelet.sock",
+            "where the kubelet tells which pod holds which device, for the metrics; empty for none",
+            env=("DP_POD_RESOURCES_SOCKET",)),
+    _option("gpu-telemetry", None, boolean, False,
+            "also utilisation, memory, temperature and power of each GPU in the metrics", env=("DP_GPU_TELEMETRY",)),
     _option("log-level", None, choice(*logs.LEVELS), "info", "debug, info, warning or error", env=("DP_LOG_LEVEL",)),
     _option("log-format", None, choice(*logs.FORMATS), "text", "text (key=value) or json", env=("DP_LOG_FORMAT",)),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import grpc.aio
 
 from .allocation import Allocation, AllocationError, UnknownDeviceError, allocate
 from .config import Config
+from .instruments import CallStats
 from .logs import Logger
 from .model import HEALTHY, UNHEALTHY, AdvertisedDevice, Fault, Resource, Topology, fault_of
 from .preference import Placement
@@ -38,6 +40,7 @@ class DevicePlugin:
     def __init__(self, resource: str, config: Config) -> None:
         self.resource = resource
         self.streams = 0
+        self.calls = CallStats()
         self._config = config
         self._devices: dict[str, AdvertisedDevice] = {}
         self._faults: Mapping[str, Fault] = {}
@@ -73,6 +76,16 @@ class DevicePlugin:
         self._epoch += 1
         self._wake_streams()
 
+    @property
+    def devices(self) -> Mapping[str, AdvertisedDevice]:
+        """What is advertised now, by id."""
+        return self._devices
+
+    @property
+    def faults(self) -> Mapping[str, Fault]:
+        """Why what is advertised must not be used, by uuid of GPU or MIG device."""
+        return self._faults
+
     def _wake_streams(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -102,6 +115,7 @@ class DevicePlugin:
     async def get_preferred_allocation(
         self, request: pb.PreferredAllocationRequest, context: Any
     ) -> pb.PreferredAllocationResponse:
+        began = time.perf_counter()
         answer = pb.PreferredAllocationResponse()
         for container in request.container_requests:
             try:
@@ -111,9 +125,11 @@ class DevicePlugin:
             except ValueError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             answer.container_responses.add(deviceIDs=chosen)
+        self.calls.prefer.observe(time.perf_counter() - began)
         return answer
 
     async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
+        began = time.perf_counter()
         answer = pb.AllocateResponse()
         for container in request.container_requests:
             ids = list(container.devicesIDs)
@@ -122,12 +138,15 @@ class DevicePlugin:
                     ids, self._devices, self._faults, self._config, os.path.exists, self._single_requests
                 )
             except AllocationError as error:
+                self.calls.refused += 1
                 log.warning("allocate_refused", resource=self.resource, devices=",".join(ids), reason=error)
                 unknown = isinstance(error, UnknownDeviceError)
                 code = grpc.StatusCode.NOT_FOUND if unknown else grpc.StatusCode.FAILED_PRECONDITION
                 await context.abort(code, str(error))
             log.info("allocated", resource=self.resource, devices=",".join(ids))
             answer.container_responses.append(_container_response(allocation))
+        self.calls.granted += len(answer.container_responses)
+        self.calls.allocate.observe(time.perf_counter() - began)
         return answer
 
     async def pre_start_container(
