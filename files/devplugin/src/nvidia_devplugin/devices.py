@@ -118,7 +118,7 @@ class Devices:
 
     def _xid(self, event: XidEvent) -> None:
         ignored = self._policy.ignores(event.xid)
-        log.info(
+        log.counted(
             "xid",
             xid=event.xid,
             gpu=event.uuid,

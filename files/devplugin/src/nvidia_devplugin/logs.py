@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Any
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -44,11 +46,37 @@ class _Formatter(logging.Formatter):
         return " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
 
 
-class Logger:
-    """Logs events with fields; a field that is None is left out."""
+class Repeats:
+    """Counts lines that say the same in quick succession, the last few hundred different ones."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self, quiet_seconds: float = 60.0, most: int = 256, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._quiet_seconds = quiet_seconds
+        self._most = most
+        self._clock = clock
+        self._seen: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
+
+    def count(self, line: Hashable) -> int:
+        """How often `line` came, this time included, since it was last silent for a while."""
+        now = self._clock()
+        times, last = self._seen.pop(line, (0, now))
+        times = times + 1 if now - last <= self._quiet_seconds else 1
+        self._seen[line] = times, now
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
+        return times
+
+
+class Logger:
+    """Logs events with fields; a field that is None is left out.
+
+    Warnings and errors that repeat within a minute are written on their 1st, 2nd, 4th, 8th … time, with `count`.
+    """
+
+    def __init__(self, name: str, repeats: Repeats | None = None) -> None:
         self._logger = logging.getLogger(f"nvidia_devplugin.{name}")
+        self._repeats = repeats or Repeats()
 
     def debug(self, event: str, **fields: Any) -> None:
         self._log(logging.DEBUG, event, fields)
@@ -56,15 +84,32 @@ class Logger:
     def info(self, event: str, **fields: Any) -> None:
         self._log(logging.INFO, event, fields)
 
+    def counted(self, event: str, **fields: Any) -> None:
+        """As info, for what may come in floods: repetitions are counted as those of warnings are."""
+        self._log(logging.INFO, event, fields, counted=True)
+
     def warning(self, event: str, **fields: Any) -> None:
-        self._log(logging.WARNING, event, fields)
+        self._log(logging.WARNING, event, fields, counted=True)
 
     def error(self, event: str, exc_info: BaseException | None = None, **fields: Any) -> None:
-        self._log(logging.ERROR, event, fields, exc_info)
+        self._log(logging.ERROR, event, fields, exc_info, counted=True)
 
-    def _log(self, level: int, event: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
+    def _log(
+        self,
+        level: int,
+        event: str,
+        fields: dict[str, Any],
+        exc_info: BaseException | None = None,
+        counted: bool = False,
+    ) -> None:
         if self._logger.isEnabledFor(level):
             present = {key: value for key, value in fields.items() if value is not None}
+            if counted:
+                times = self._repeats.count((event, *((key, str(value)) for key, value in present.items())))
+                if not worth_a_line(times):
+                    return
+                if times > 1:
+                    present["count"] = times
             self._logger.log(level, "%s", event, extra={"fields": present}, exc_info=exc_info)
 
 
