@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,9 @@ def test_the_committed_messages_are_those_of_the_proto_file(tmp_path, messages):
     committed = Path(messages.__file__).read_text()
 
     def descriptor(text):
-        (line,) = [line for line in text.splitlines() if "AddSerializedFile" in line]
-        return line
+        calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        (call,) = [call for call in calls if getattr(call.func, "attr", "") == "AddSerializedFile"]
+        return ast.literal_eval(call.args[0])
 
     assert descriptor(fresh) == descriptor(committed)
     stubs = Path(messages.__file__).with_suffix(".pyi")
