@@ -6,7 +6,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 
-.PHONY: help setup tools engine demo demo-clean test lint unit molecule e2e bench bench-daemon build clean
+# Two processes for the unit tests: the smallest machine that CI offers has two cores.
+WORKERS ?= 2
+
+.PHONY: help setup tools engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench bench-daemon build \
+	release docs galaxy mutation clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,20 +33,33 @@ demo-clean: ## remove the demo's and the tests' containers, images, cache and vi
 	@rm -rf .venv .cache
 	@echo "what apt installed on the way stays: docker.io, mmdebstrap, a compiler (apt-get remove takes them)"
 
-test: lint unit molecule e2e ## all tests
-	@echo "all tests passed"
+test: setup ## all tests, stage after stage, with a table of the stages at the end
+	@$(PYTHON) -m tests.house.stages lint unit sanity molecule e2e
 
-lint: setup ## ruff, mypy, yamllint, ansible-lint
+quick: setup ## the stages that need no containers and little time: lint, unit
+	@$(PYTHON) -m tests.house.stages lint unit
+
+lint: setup ## style and types: ruff, mypy, yamllint, shellcheck, ansible-lint, the changelog's fragments
 	ruff check .
 	ruff format --check .
 	mypy --config-file files/devplugin/pyproject.toml files/devplugin/src
-	mypy --strict --explicit-package-bases tests/sim/cluster tests/demo
+	mypy --strict --explicit-package-bases --exclude '/test_' tests/sim/cluster tests/demo tests/house
 	yamllint --strict .
 	shellcheck tests/demo/prepare.sh tests/sim/cluster/image/*.sh tests/sim/cluster/image/node-network .ci/run
 	ansible-lint --offline
+	antsibull-changelog lint
 
 unit: setup tools ## unit tests: pure code, modules, the daemon against a kubelet stub and simulated GPUs
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/house
+
+coverage: setup tools ## the unit tests again, with the lines and branches that they do not reach
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered tests/unit
+
+sanity: setup ## ansible-test sanity on the built collection, without an ignore list
+	$(PYTHON) -m tests.house.sanity
+
+sanity-all: setup ## the same with every series of ansible-core that a Python here can run
+	$(PYTHON) -m tests.house.sanity --all
 
 molecule: setup engine ## molecule: a node with Docker through converge, idempotence and verify
 	molecule test
@@ -57,8 +74,10 @@ bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by shari
 	@$(PYTHON) tests/bench/daemon.py
 
 build: setup ## build the collection's tarball into build/
-	@mkdir -p build
-	ansible-galaxy collection build --force --output-path build
+	$(PYTHON) -m tests.house.tarball
+
+release: setup ## tarball, image context, manifest, bill of materials and their digests into build/
+	@PYTHONPATH=.cache/collections $(PYTHON) -m tests.house.release
 
 clean: ## remove caches of this checkout, not the virtual environment
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible

@@ -133,7 +133,8 @@ def main() -> int:
 
     collection = tarball.unpack(HOME / "work")
     # a repository of its own: to the one around it, everything in .cache is ignored
-    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", collection], check=True)
+    if shutil.which("git"):
+        subprocess.run(["git", "init", "--quiet", "--initial-branch=main", collection], check=True)
     interpreters = pythons()
     lines, worst = [], 0
     plan: list[tuple[str, Core | None]]

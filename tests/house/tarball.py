@@ -29,22 +29,28 @@ def build(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"kubegpu-nvidia-{version()}.tar.gz"
     with tempfile.TemporaryDirectory() as scratch:
-        sources = Path(scratch) / "sources"
-        copy_sources(sources)
+        sources = copied_sources(Path(scratch) / "sources")
         galaxy = Path(sys.executable).parent / "ansible-galaxy"
         _run([str(galaxy), "collection", "build", str(sources), "--output-path", scratch], Path(scratch))
         target.write_bytes(repack((Path(scratch) / target.name).read_bytes()))
     return target
 
 
-def copy_sources(folder: Path) -> None:
-    """Copies what git keeps or would keep, as it lies in the working tree: no caches, nothing that is ignored."""
-    listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT)
+def copied_sources(folder: Path) -> Path:
+    """Copies what git keeps or would keep, as it lies in the working tree: no caches, nothing that is ignored.
+
+    Without git, or where this is no checkout, the answer is the sources' own place, and build_ignore has to do.
+    """
+    try:
+        listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT)
+    except (BuildError, FileNotFoundError):
+        return ROOT
     for name in sorted(set(filter(None, listed.split("\0")))):
         source = ROOT / name
         if source.is_file():  # a deletion that is not committed yet is a deletion
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name, follow_symlinks=False)
+    return folder
 
 
 def repack(archive: bytes) -> bytes:
@@ -98,3 +104,7 @@ def _run(command: list[str], folder: Path) -> str:
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    print(build(ROOT / "build"))

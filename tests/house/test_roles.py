@@ -1,0 +1,53 @@
+"""Every role has what a stranger needs, and says the same everywhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.house.repository import ROLES, ROOT, load
+
+roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+@roles
+def test_a_role_has_readme_specification_and_metadata(role):
+    assert (role / "README.md").read_text(encoding="utf-8").startswith(f"# {role.name}\n")
+    assert load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["short_description"]
+    info = load(role / "meta" / "main.yml")["galaxy_info"]
+    assert info["description"] and info["license"] == "GPL-3.0-or-later"
+    assert {platform["name"] for platform in info["platforms"]} >= {"Debian", "Ubuntu"}
+
+
+@roles
+def test_metadata_ask_for_the_ansible_that_the_collection_asks_for(role):
+    wanted = load(ROOT / "meta" / "runtime.yml")["requires_ansible"]
+    assert wanted == f">={load(role / 'meta' / 'main.yml')['galaxy_info']['min_ansible_version']}.0"
+
+
+@roles
+def test_defaults_and_specification_name_the_same_variables_with_the_same_values(role):
+    defaults = load(role / "defaults" / "main.yml") or {}
+    options = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    optional = {name: option for name, option in options.items() if not option.get("required")}
+    without_value = {name for name, option in optional.items() if "default" not in option}
+    assert set(defaults) == set(optional) - (without_value - set(defaults))
+    assert defaults == {name: optional[name].get("default") for name in defaults}
+
+
+@roles
+def test_every_variable_carries_the_roles_name_a_type_and_a_description(role):
+    options = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    nameless = [name for name in options if not name.startswith((f"{role.name}_", "kubegpu_"))]
+    assert nameless == []
+    assert [name for name, option in options.items() if not option.get("type") or not option.get("description")] == []
+
+
+@roles
+def test_the_readme_names_no_variable_that_does_not_exist(role):
+    options = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    text = (role / "README.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in sorted((role / "tasks").glob("*.yml")))
+    named = set(re.findall(rf"`({role.name}_\w+?)`", text))
+    assert {name for name in named - set(options) if name not in sources} == set()
