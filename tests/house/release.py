@@ -12,7 +12,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-from ansible_collections.kubegpu.nvidia.plugins.filter.build_context import build_context
+from ansible_collections.kubegpu.nvidia.plugins.filter.build_context import (  # type: ignore[import-untyped]
+    build_context,
+)
 from tests.house import sbom, tarball
 from tests.house.repository import ROOT, version
 
@@ -46,12 +48,8 @@ def manifest(folder: Path) -> Path:
         "device_plugin_image": f"localhost/kubegpu/nvidia-devplugin:{version()}",
         "device_plugin_plan": {"runtime_class": "nvidia", "manage_namespace": True, "manage_runtime_class": True},
     }
-    playbook = [
-        Path(sys.executable).parent / "ansible-playbook",
-        "-i",
-        "localhost,",
-        Path(__file__).parent / "manifest.yml",
-    ]
+    tool = Path(sys.executable).parent / "ansible-playbook"
+    playbook = [str(tool), "-i", "localhost,", str(Path(__file__).parent / "manifest.yml")]
     done = subprocess.run(
         [*playbook, "--extra-vars", json.dumps(variables)],
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},

@@ -69,6 +69,13 @@ def test_the_image_is_built_with_the_versions_of_the_bill_of_materials(built):
     assert "--constraint constraints.txt" in (DAEMON / "Containerfile").read_text()
 
 
+def test_what_the_containerfile_copies_is_let_through_to_the_build():
+    text = (DAEMON / "Containerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    allowed = re.findall(r"^!(.*)$", (DAEMON / ".dockerignore").read_text(), re.MULTILINE)
+    assert "src" in copied and set(copied) - set(allowed) == set()
+
+
 def test_the_pinned_versions_are_in_the_daemons_ranges_and_none_is_missing():
     text = re.search(r"^dependencies = \[(.*?)^\]", (DAEMON / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
     ranges = [Requirement(item) for item in re.findall(r'^\s*"(.*)",$', text[1], re.MULTILINE)]
