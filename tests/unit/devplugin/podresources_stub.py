@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from nvidia_devplugin.proto import podresources_pb2 as pb
 
 
 class PodResourcesStub:
-    """Tells of the pods in `pods`: (namespace, pod, container, resource) -> device ids. `error` refuses instead."""
+    """Tells of the pods in `pods`: (namespace, pod, container, resource) -> device ids.
+
+    `error` refuses instead, `hangs` says nothing.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.socket = directory / "pod-resources.sock"
         self.pods: dict[tuple[str, str, str, str], list[str]] = {}
         self.error: str | None = None
         self.asked = 0
+        self.hangs = False
         self._server: grpc.aio.Server | None = None
 
     async def __aenter__(self) -> PodResourcesStub:
@@ -39,6 +44,8 @@ class PodResourcesStub:
 
     async def list(self, request: pb.ListPodResourcesRequest, context: Any) -> pb.ListPodResourcesResponse:
         self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error is not None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, self.error)
         answer = pb.ListPodResourcesResponse()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -194,6 +195,13 @@ async def test_a_kubelet_that_does_not_say_is_one_line_and_a_metric(tmp_path, ca
     assert [record.getMessage() for record in caplog.records] == ["pod_resources_unavailable"]
 
 
+async def test_a_kubelet_that_hangs_is_not_waited_for(tmp_path):
+    async with PodResourcesStub(tmp_path) as kubelet:
+        kubelet.hangs = True
+        with pytest.raises(PodResourcesError, match="DEADLINE_EXCEEDED"):
+            await held(kubelet.socket, 0.05)
+
+
 async def test_thousands_of_pods(tmp_path):
     async with PodResourcesStub(tmp_path) as kubelet:
         for number in range(5000):
@@ -290,6 +298,54 @@ async def test_a_daemon_is_scraped(kubelet, start, driver, tmp_path):
         await kubelet.devices(RESOURCE, lambda devices: "Healthy" not in devices.values())
 
 
+async def test_scrapes_leave_nothing_behind(kubelet, start, tmp_path):
+    async with PodResourcesStub(tmp_path) as pods:
+        await kubelet.start()
+        daemon = await start("--gpu-telemetry", "--pod-resources-socket", str(pods.socket))
+        (first, _) = await kubelet.devices(RESOURCE)
+        pods.pods["default", "train", "main", RESOURCE] = [first]
+        process = Path(f"/proc/{daemon.process.pid}")
+
+        def held_open():
+            return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+        for _ in range(20):  # gRPC makes its threads as it needs them
+            await daemon.get("/metrics")
+        before = held_open()
+        for _ in range(100):
+            await daemon.get("/metrics")
+        files, threads = held_open()
+        assert files <= before[0] + 2, "a connection or two may still be closing"
+        assert threads <= before[1] + 2
+
+
+async def ready(daemon):
+    """The kubelet knows of a registration a moment before the daemon knows that it does."""
+
+    async def poll():
+        while await daemon.get("/readyz") != (200, "ok"):
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), 30)
+
+
+async def test_readiness_and_metric_follow_the_kubelet_that_runs_now(kubelet, start):
+    await kubelet.start()
+    daemon = await start()
+    await kubelet.devices(RESOURCE)
+    await ready(daemon)
+    kubelet.reject = "not yet"
+    await kubelet.restart()
+    await daemon.logged("register_failed")
+    assert await daemon.get("/readyz") == (503, "not registered with the kubelet")
+    _, page = await daemon.get("/metrics")
+    assert value(page + "\n", "registered", resource=RESOURCE) == 0
+    assert value(page + "\n", "registration_failures_total", resource=RESOURCE) >= 1
+    kubelet.reject = None
+    await kubelet.registered(2)
+    await ready(daemon)
+
+
 async def test_refusals_are_counted(kubelet, start):
     import grpc
 
@@ -316,8 +372,6 @@ async def test_names_follow_prometheus_rules(kubelet, start):
 
 
 def test_every_metric_is_documented():
-    from pathlib import Path
-
     import nvidia_devplugin
 
     source = (Path(nvidia_devplugin.__file__).parent / "metrics.py").read_text()
