@@ -355,6 +355,77 @@ def test_properties_of_any_valid_file(old, wanted, default_again):
     assert _others(bare) == _others(old)
 
 
+def _merged(main, drop_in):
+    """What containerd 2.x makes of a file and the drop-in that it imports: setting by setting, the later one wins."""
+    if isinstance(main, dict) and isinstance(drop_in, dict):
+        return {
+            key: _merged(main.get(key, drop_in.get(key)), drop_in.get(key, main.get(key))) for key in main | drop_in
+        }
+    return drop_in
+
+
+@given(st.none() | st.just("") | toml_texts(), toml_texts(), st.sampled_from([NVIDIA, DEFAULT]), st.booleans())
+@settings(deadline=None, max_examples=250)
+@example(None, "version = 3", DEFAULT, True)
+@example("# only a comment", "version = 2\n", DEFAULT, False)
+def test_properties_of_any_valid_drop_in(old, main, wanted, default_again):
+    main_version = _plain(main)["version"]
+    try:
+        edit = ensure_present(old, wanted, drop_in_of=main_version)
+    except ConfigError as error:
+        assert INLINE in error.message or "containerd then drops the settings of one of them" in error.message
+        if INLINE not in error.message:
+            assert _plain(old)["version"] != main_version
+        return
+    # The same version as the file that imports it, and no runc: that one has it or containerd brings it along.
+    assert _plain(edit.text)["version"] == main_version == edit.version
+    before, after = _plain(main), _merged(_plain(main), _plain(edit.text))
+    if old:
+        before = _merged(before, _plain(old))
+    name, plugin, last = containerd_config.PREFIXES[main_version]
+    section = after[name][plugin][last]
+    assert section["runtimes"].pop("nvidia")["options"]["BinaryName"] == wanted.path
+    assert not wanted.set_default or section["default_runtime_name"] == "nvidia"
+    former = before.get(name, {}).get(plugin, {}).get(last, {})
+    if former.get("default_runtime_name") is None:
+        section.pop("default_runtime_name", None)
+    else:
+        section["default_runtime_name"] = former["default_runtime_name"]
+    assert _without_empty(after) == _without_empty(before)
+    assert ensure_present(edit.text, wanted, edit.memory, drop_in_of=main_version).text == edit.text
+    assert ensure_present(edit.text, wanted, drop_in_of=main_version).text == edit.text
+    assert ensure_absent(edit.text, "nvidia", edit.memory).text == old
+    again = ContainerdRuntime("nvidia", "/b", default_again)
+    second = ensure_present(edit.text, again, edit.memory, drop_in_of=main_version)
+    assert ensure_absent(second.text, "nvidia", second.memory).text == old
+    # Somebody's edit survives the way back.
+    hand = ("" if second.text.endswith("\n") else "\n") + "[added]\nby = 'hand'\n"
+    back = _plain(ensure_absent(second.text + hand, "nvidia", second.memory).text)
+    assert back.pop("added") == {"by": "hand"}
+    assert back == (_plain(old) if old and _plain(old) else {"version": main_version})
+
+
+def _without_empty(value):
+    """The same without tables that hold nothing: containerd takes them for not there."""
+    if not isinstance(value, dict):
+        return value
+    return {key: item for key, item in ((key, _without_empty(item)) for key, item in value.items()) if item != {}}
+
+
+@given(st.binary(max_size=60) | st.text("[]{}=.\"'\\#\n ab1-", max_size=40).map(str.encode), st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=300)
+def test_arbitrary_bytes_as_a_drop_in(data, version):
+    """An edit that can be taken back byte for byte, or a ConfigError; never anything else."""
+    try:
+        text = decode(data)
+        edit = ensure_present(text, DEFAULT, drop_in_of=version)
+    except ConfigError as error:
+        assert error.message
+        return
+    assert edit.version == version
+    assert ensure_absent(edit.text, "nvidia", edit.memory).text == text
+
+
 @given(toml_texts())
 @settings(deadline=None, max_examples=150)
 def test_scanner_agrees_with_the_standard_library(text):
