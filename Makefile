@@ -9,7 +9,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 # Two processes for the unit tests: the smallest machine that CI offers has two cores.
 WORKERS ?= 2
 
-.PHONY: help setup tools engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench bench-daemon build \
+.PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench bench-daemon build \
 	release docs galaxy mutation clean
 
 help: ## list the targets
@@ -20,6 +20,9 @@ setup: ## make the virtual environment and link the checkout as a collection
 
 tools:
 	@tests/demo/prepare.sh tools
+
+browser:
+	@tests/demo/prepare.sh browser
 
 engine:
 	@tests/demo/prepare.sh engine
@@ -64,7 +67,7 @@ sanity-all: setup ## the same with every series of ansible-core that a Python he
 molecule: setup engine ## molecule: a node with Docker through converge, idempotence and verify
 	molecule test
 
-e2e: setup engine ## the whole chain on a real kubelet and API server
+e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
 	$(PYTHON) -m pytest tests/e2e
 
 bench: bench-daemon ## benchmarks that print tables

@@ -2,6 +2,7 @@
 # Prepares this machine for the tests and the demo; every step is skipped where nothing is to be done.
 #   prepare.sh python    the virtual environment .venv with what requirements-dev.txt names
 #   prepare.sh tools     compiler and package tools that the unit tests of the simulated library use
+#   prepare.sh browser   a Chromium that the tests of the report's page look at it with
 #   prepare.sh engine    a Docker Engine that answers: an existing one, else Debian's or Ubuntu's package
 #   prepare.sh release   stops an engine that "engine" started by hand
 set -euo pipefail
@@ -64,6 +65,19 @@ prepare_tools() {
     command -v gpg >/dev/null || missing+=(gnupg)
     if [ ${#missing[@]} -gt 0 ]; then
         if may_install; then apt_install "${missing[@]}"; else say "not installed, tests that need them are skipped: ${missing[*]}"; fi
+    fi
+}
+
+prepare_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" >/dev/null && return 0
+    done
+    # Ubuntu's package of that name is a snap, which cannot be driven from here.
+    if may_install && ! grep -qi '^ID=ubuntu' /etc/os-release; then
+        apt_install chromium || say "Chromium could not be installed, tests that need it are skipped"
+    else
+        say "no Chromium, tests that need it are skipped"
     fi
 }
 
@@ -130,6 +144,7 @@ for step in "$@"; do
     case $step in
         python) prepare_python ;;
         tools) prepare_tools ;;
+        browser) prepare_browser ;;
         engine) prepare_engine ;;
         release) release_engine ;;
         *) fail "unknown step $step" ;;

@@ -179,7 +179,7 @@ def events(found, names):
         name = at(event, "involvedObject", "name")
         if at(event, "involvedObject", "kind") != "Node" or name not in names:
             continue
-        words = "%s %s" % (event.get("reason"), event.get("message"))
+        words = ("%s %s" % (event.get("reason"), event.get("message"))).replace(name, "")
         if event.get("type") != "Warning" and "gpu" not in words.lower() and "nvidia" not in words.lower():
             continue
         by_node.setdefault(name, []).append(
