@@ -116,7 +116,7 @@ def sign(name, label, title):
     )
 
 
-def bar(parts, total, label):
+def share_bar(parts, total, label):
     """Shares of a whole as a bar; what it shows stands beside it as text.
 
     Args:

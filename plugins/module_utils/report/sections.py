@@ -9,7 +9,7 @@ from __future__ import annotations
 from .fleet import STATES
 from .markup import element, join
 from .matrix import kind
-from .parts import bar, code, lines, muted, section, sign, state, table
+from .parts import code, lines, muted, section, share_bar, sign, state, table
 from .words import UNKNOWN, count, gibibytes, listed, natural, text, whole
 
 _TILE_TONES = {"ok": "good", "attention": "warn", "broken": "bad", "unreachable": "away"}
@@ -87,7 +87,7 @@ def _tile(name, number, parts, words):
         {"class": "tile"},
         element("h3", None, name),
         element("p", {"class": "figure"}, number),
-        bar(parts, whole_bar, words) if whole_bar else None,
+        share_bar(parts, whole_bar, words) if whole_bar else None,
         element("p", {"class": "muted"}, words),
     )
 
@@ -240,7 +240,9 @@ def gpus(report, anchors):
             total, used = gpu["memory_total_bytes"], gpu["memory_used_bytes"]
             memory = join(
                 "%s / %s" % (gibibytes(used), gibibytes(total)),
-                bar([("used", used or 0), ("empty", total - (used or 0))], total, "memory in use") if total else None,
+                share_bar([("used", used or 0), ("empty", total - (used or 0))], total, "memory in use")
+                if total
+                else None,
             )
             rows.append(
                 [

@@ -90,7 +90,7 @@ async def supervise(work: dict[str, Coroutine[Any, Any, None]], stopping: asynci
     tasks = {asyncio.create_task(coroutine, name=name): name for name, coroutine in work.items()}
     try:
         everything: set[asyncio.Future[Any]] = {*tasks, stopping}
-        done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+        done, _pending = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()

@@ -21,9 +21,8 @@ class FatalError(Exception):
 class Publisher(Protocol):
     """What takes the state: the fleet of plugins."""
 
-    def publish(
-        self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None
-    ) -> None: ...
+    def publish(self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None) -> None:
+        """Take this over as what is offered from now on."""
 
 
 class Devices:

@@ -101,7 +101,7 @@ class Fleet:
                         tasks[name] = asyncio.create_task(member.registration.run(), name=f"kubelet {name}")
                 grown = asyncio.create_task(self._grown.wait())
                 try:
-                    done, _ = await asyncio.wait([grown, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+                    done, _pending = await asyncio.wait([grown, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     grown.cancel()
                 for task in done - {grown}:

@@ -70,7 +70,7 @@ class DirectoryWatch:
             return
         offset = 0
         while offset < len(data):
-            _, mask, _, length = _HEADER.unpack_from(data, offset)
+            _watch, mask, _cookie, length = _HEADER.unpack_from(data, offset)
             offset += _HEADER.size
             name = os.fsdecode(data[offset : offset + length].rstrip(b"\0"))
             offset += length

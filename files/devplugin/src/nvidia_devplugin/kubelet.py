@@ -43,9 +43,11 @@ class Served(Protocol):
     path: Path | None
 
     @property
-    def present(self) -> bool: ...
+    def present(self) -> bool:
+        """Whether the socket file is there."""
 
-    async def serve(self) -> None: ...
+    async def serve(self) -> None:
+        """Serve until the socket file is gone or somebody else listens on it."""
 
 
 def retry_delay(attempt: int) -> float:

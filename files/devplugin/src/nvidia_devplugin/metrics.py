@@ -42,25 +42,32 @@ class Member(Protocol):
     """One resource as it is served now."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The resource's name, such as nvidia.com/gpu."""
 
     @property
-    def advertised(self) -> Mapping[str, AdvertisedDevice]: ...
+    def advertised(self) -> Mapping[str, AdvertisedDevice]:
+        """The devices by their ids."""
 
     @property
-    def faults(self) -> Mapping[str, Fault]: ...
+    def faults(self) -> Mapping[str, Fault]:
+        """The faults by uuid of GPU or MIG device."""
 
     @property
-    def registered(self) -> bool: ...
+    def registered(self) -> bool:
+        """Whether the kubelet that runs now knows it."""
 
     @property
-    def streams(self) -> int: ...
+    def streams(self) -> int:
+        """How many ListAndWatch streams are open."""
 
     @property
-    def calls(self) -> CallStats: ...
+    def calls(self) -> CallStats:
+        """The kubelet's calls so far."""
 
     @property
-    def registration_stats(self) -> RegistrationStats: ...
+    def registration_stats(self) -> RegistrationStats:
+        """The registrations so far."""
 
 
 class Metrics:

@@ -77,17 +77,22 @@ class WaitFailedError(Exception):
 class DriverSession(Protocol):
     """NVML between init and shutdown."""
 
-    def __enter__(self) -> DriverSession: ...
+    def __enter__(self) -> DriverSession:
+        """Initialise NVML. Raises DriverError."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        """Shut NVML down."""
 
-    def inventory(self) -> Inventory: ...
+    def inventory(self) -> Inventory:
+        """The GPUs and MIG devices of this moment."""
 
-    def topology(self) -> Topology: ...
+    def topology(self) -> Topology:
+        """How the GPUs are connected."""
 
-    def wait(self, seconds: float) -> XidEvent | None: ...
+    def wait(self, seconds: float) -> XidEvent | None:
+        """The next XID event, or None after so many seconds."""
 
 
 class NvmlSession:
@@ -221,7 +226,7 @@ class NvmlSession:
         handles = sorted(
             (uuid, handle) for uuid, handle in ((uuid, self._handle(uuid)) for uuid in self._gpus) if handle is not None
         )
-        buses = {self._gpus[uuid].pci_bus_id.lower(): uuid for uuid, _ in handles}
+        buses = {self._gpus[uuid].pci_bus_id.lower(): uuid for uuid, _handle in handles}
         ends = {uuid: _nvlinks(handle, buses) for uuid, handle in handles}
         links = []
         for at, (one, first) in enumerate(handles):
@@ -351,7 +356,7 @@ def _address(handle: Any) -> int:
 
 def numa_node(pci_devices: Path, bus_id: str) -> int | None:
     """The NUMA node that the kernel names for NVML's `bus_id` (8-digit domain there, 4-digit in sysfs)."""
-    domain, _, rest = bus_id.lower().partition(":")
+    domain, _colon, rest = bus_id.lower().partition(":")
     try:
         node = int((pci_devices / f"{domain[-4:]}:{rest}" / "numa_node").read_text())
     except (OSError, ValueError):

@@ -62,7 +62,7 @@ class DevicePlugin:
                 resource.devices, topology, self._config.shared_policy, self._config.distinct_gpus
             )
             # a while later, so that neither the start nor this update waits for it
-            asyncio.get_running_loop().call_later(_PREPARE_SECONDS, lambda: self._placement.prepare())
+            asyncio.get_running_loop().call_later(_PREPARE_SECONDS, self._prepare)
         self._single_requests = resource.single_requests
         message = response(resource, faults)
         if self._version and message == self._response:
@@ -70,6 +70,9 @@ class DevicePlugin:
         self._response = message
         self._version += 1
         self._wake_streams()
+
+    def _prepare(self) -> None:
+        self._placement.prepare()
 
     def end_streams(self) -> None:
         """Let all streams that are open now come to their end; the kubelet may open new ones."""

@@ -142,7 +142,7 @@ def _even(free: Sequence[int], load: Sequence[int], used: set[int], need: int) -
     Among equals, a place that this container does not use yet, then the lowest number.
     """
     picks: dict[int, int] = {}
-    for _ in range(need):
+    for _pick in range(need):
         at = min(
             (at for at in range(len(free)) if free[at] > picks.get(at, 0)),
             key=lambda at: (load[at] + picks.get(at, 0), at in used, at),

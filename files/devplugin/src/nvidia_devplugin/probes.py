@@ -75,7 +75,7 @@ class Probes:
         parts = request_line.decode("latin-1").split(" ")
         if len(parts) != 3:
             return _http(400, "not an HTTP request")
-        method, target, _ = parts
+        method, target, _version = parts
         if method not in ("GET", "HEAD"):
             return _http(405, "only GET and HEAD")
         path = target.partition("?")[0]

@@ -16,25 +16,31 @@ VERSION = "v1beta1"
 class DevicePluginServicer(Protocol):
     """What a device plugin answers; each method gets the request and gRPC's servicer context."""
 
-    async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions: ...
+    async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
+        """What the kubelet may ask this plugin for."""
 
-    def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]: ...
+    def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
+        """The devices now, and again after each change."""
 
     async def get_preferred_allocation(
         self, request: pb.PreferredAllocationRequest, context: Any
-    ) -> pb.PreferredAllocationResponse: ...
+    ) -> pb.PreferredAllocationResponse:
+        """The best of the available devices."""
 
-    async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse: ...
+    async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
+        """What the containers need to use the devices."""
 
     async def pre_start_container(
         self, request: pb.PreStartContainerRequest, context: Any
-    ) -> pb.PreStartContainerResponse: ...
+    ) -> pb.PreStartContainerResponse:
+        """What is to be done before a container starts."""
 
 
 class RegistrationServicer(Protocol):
     """The kubelet's side; the tests' kubelet implements it."""
 
-    async def register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty: ...
+    async def register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty:
+        """Take a plugin in."""
 
 
 def add_device_plugin(servicer: DevicePluginServicer, server: grpc.aio.Server) -> None:
