@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -29,7 +30,34 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # no notes of the client on connections that are meant to break
-sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src")]
+
+
+def libraries() -> Path:
+    """The daemon's libraries in the versions that its image holds, installed once into the checkout's cache."""
+    wanted = ROOT / "files/devplugin/constraints.txt"
+    key = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    place = ROOT / ".cache/devplugin-libraries" / key
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as fresh:
+            install = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-warn-conflicts",
+            ]
+            subprocess.run([*install, "--target", f"{fresh}/made", "--requirement", str(wanted)], check=True)
+            Path(fresh, "made").rename(place)
+    return place
+
+
+LIBRARIES = libraries()
+sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES)]
+
+import grpc  # noqa: E402
 
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb  # noqa: E402
 from tests.sim.nvml import nvmlsim  # noqa: E402
@@ -141,7 +169,8 @@ class Bench:
                 "--log-level", "error",
                 env={
                     "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(ROOT / "files/devplugin/src"),
+                    "PYTHONPATH": f"{ROOT / 'files/devplugin/src'}:{LIBRARIES}",
+                    "MALLOC_ARENA_MAX": "2",  # as in the image
                     "LD_LIBRARY_PATH": str(self.library),
                     "NVML_SIM_STATE": str(self.state),
                     **self.environment,
@@ -329,14 +358,14 @@ def main() -> None:
     arguments.add_argument("--idle", type=float, default=15.0, metavar="SECONDS", help="measure idle CPU for so long")
     arguments.add_argument("--json", type=Path, metavar="FILE", help="also write the table there")
     given = arguments.parse_args()
-    where = f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    where = f"Python {sys.version.split()[0]}, grpcio {grpc.__version__}, {os.cpu_count()} cores"
     written = {}
     for replicas in given.replicas:
         with tempfile.TemporaryDirectory() as directory:
             bench = Bench(Path(directory), given.gpus, given.mig, replicas)
             asyncio.run(bench.run(given.starts, given.idle))
         devices = given.gpus * max(1, given.mig) * replicas
-        print(f"{given.gpus} GPUs, {devices} devices, {given.starts} starts, {where}")
+        print(f"{given.gpus} GPUs, {devices} devices, {given.starts} starts, {where}, load {os.getloadavg()[0]:.1f}")
         print("\n".join(table(bench)) + "\n", flush=True)
         written[str(devices)] = {
             name: {"unit": goal.unit, "p50": median, "p99": high, "max": maximum}
