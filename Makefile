@@ -9,8 +9,8 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 # Two processes for the unit tests: the smallest machine that CI offers has two cores.
 WORKERS ?= 2
 
-.PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench bench-daemon build \
-	release docs galaxy mutation clean
+.PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench \
+	bench-daemon build release docs galaxy mutation clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,7 @@ bench: bench-daemon ## benchmarks that print tables
 
 bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by sharing, beside what is wanted
 	@$(PYTHON) tests/bench/daemon.py
+	@$(PYTHON) tests/bench/placement.py
 
 build: setup ## build the collection's tarball into build/
 	$(PYTHON) -m tests.house.tarball
