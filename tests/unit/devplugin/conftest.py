@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.sim.nvml import nvmlsim
+from tests.unit import nvml_build
 from tests.unit.devplugin.kubelet_stub import TIMEOUT, KubeletStub
 
 ROOT = Path(__file__).parents[3]
@@ -25,12 +27,9 @@ settings.load_profile("devplugin")
 
 
 @pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nvml_library() -> Path:
     """Directory with the simulated libnvidia-ml.so.1."""
-    out = tmp_path_factory.mktemp("nvml")
-    target = out / "libnvidia-ml.so.1"
-    subprocess.run(["make", "-s", "-C", ROOT / "tests/sim/nvml", f"OUT={out}", target], check=True)
-    return out
+    return nvml_build.library()
 
 
 class Driver:
@@ -54,10 +53,10 @@ def driver(tmp_path: Path) -> Driver:
 
 
 @pytest.fixture
-def socket_directory(tmp_path: Path) -> Path:
-    directory = tmp_path / "device-plugins"
-    directory.mkdir()
-    return directory
+def socket_directory() -> Iterator[Path]:
+    """A folder with a short name: a unix socket's path has at most 107 characters, and tmp_path takes most of them."""
+    with tempfile.TemporaryDirectory(prefix="kubelet-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.nvml import nvmlsim
+from tests.unit import nvml_build
 
 NVML_SOURCES = Path(nvmlsim.__file__).parent
 PRELUDE = """
@@ -78,19 +78,12 @@ class Machine:
 
 
 @pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with libnvidia-ml.so.1 and nvidia-smi, built without a warning."""
-    for tool in ("make", "cc"):
-        if not shutil.which(tool):
-            pytest.skip(f"{tool} is missing: the simulated library cannot be built (Debian: build-essential)")
-    directory = tmp_path_factory.mktemp("nvml")
-    built = subprocess.run(
-        ["make", "-C", str(NVML_SOURCES), f"OUT={directory}", "CFLAGS=-O1 -g"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr
-    assert "warning" not in built.stderr
-    return directory
+def nvml_library() -> Path:
+    """The directory with libnvidia-ml.so.1 and nvidia-smi."""
+    try:
+        return nvml_build.library()
+    except nvml_build.MissingToolError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
