@@ -270,7 +270,7 @@ def gpus(report, anchors):
         ("Heat", "number"),
         ("Power", "number"),
         ("Processes", "number"),
-        ("Used by", "text"),
+        ("Used by", "users"),
     ]
     return section("gpus", "GPUs", "", table("GPUs", columns, rows))
 
