@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench \
-	bench-daemon build release docs galaxy mutation clean
+	bench-daemon build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,11 +77,21 @@ bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by shari
 	@$(PYTHON) tests/bench/daemon.py
 	@$(PYTHON) tests/bench/placement.py
 
+# Numbers of hosts; each of them gets containers of its own.
+HOSTS ?= 1 10
+bench-ansible: setup engine ## site.yml on simulated hosts, first and again, beside as many tasks that do nothing
+	@$(PYTHON) tests/bench/ansible.py --hosts $(HOSTS)
+
 build: setup ## build the collection's tarball into build/
 	$(PYTHON) -m tests.house.tarball
 
 release: setup ## tarball, image context, manifest, bill of materials and their digests into build/
 	@PYTHONPATH=.cache/collections $(PYTHON) -m tests.house.release
+
+docs: setup ## pages of modules, filters and roles from their own documentation, into build/docs
+	@mkdir -p build/docs
+	ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/.cache/collections antsibull-docs collection --use-current --squash-hierarchy \
+		--fail-on-error --output-format simplified-rst --dest-dir build/docs kubegpu.nvidia
 
 clean: ## remove caches of this checkout, not the virtual environment
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .ansible
