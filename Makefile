@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench \
-	bench-daemon build release docs clean
+	bench-daemon bench-ansible build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

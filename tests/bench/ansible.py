@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""How long site.yml takes on the nodes, first and again, over several numbers of simulated hosts.
+
+A host is a container with systemd, the simulated driver, and Docker and containerd that do not run: what is
+measured is Ansible, its connections and our modules, not how fast a dockerd restarts. The cluster part is left out.
+
+Prints a Markdown table. ``floor`` is a play with as many tasks of the same kinds: one ping for every time the roles ask
+the host, one debug for every task that the control host answers by itself, and as many skipped tasks. ``ratio`` is run
+by floor; wanted for a run without changes are at most 30 tasks a host and 1.5. Below it stands what took longest.
+
+Needs what `tests/demo/prepare.sh python engine` prepares. Every number of hosts is bounded by --limit-seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.sim.cluster import cluster, docker, images  # noqa: E402
+from tests.sim.cluster.wait import wait_for  # noqa: E402
+
+SPEC = cluster.Spec("bench", gpus=2, kubernetes=False)
+# Actions that never leave the control host.
+AT_HOME = {
+    "assert",
+    "debug",
+    "set_fact",
+    "fail",
+    "include_tasks",
+    "include_role",
+    "include_vars",
+    "meta",
+    "validate_argument_spec",
+}
+WITHOUT_DAEMONS = (
+    "rm -f /etc/systemd/system/multi-user.target.wants/* /etc/systemd/system/sockets.target.wants/docker.socket"
+)
+
+
+@dataclass
+class Run:
+    """One ansible-playbook. Counts are of the host with the most tasks."""
+
+    seconds: float
+    remote: int = 0
+    home: int = 0
+    skipped: int = 0
+    changed: int = 0
+    slowest: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> int:
+        return self.remote + self.home
+
+
+def host(number: int) -> str:
+    return f"kubegpu-{SPEC.name}-h{number}"
+
+
+def start(number: int) -> None:
+    """Starts one host: a simulated node with systemd, without the daemons."""
+    settings = {"GPU_MODEL": SPEC.model, "GPU_COUNT": str(SPEC.gpus), "GPU_DRIVER": SPEC.driver}
+    name = host(number)
+    docker.run(
+        "run", "-d", "--name", name, "--hostname", name, "--label", f"{cluster.LABEL}={SPEC.name}",
+        "--network", SPEC.network, "--runtime", "runc", "--cgroupns", "private",
+        "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
+        *(item for key, value in settings.items() for item in ("-e", f"{key}={value}")),
+        "--entrypoint", "/bin/bash", *cluster._privileges(), images.NODE, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
+    )  # fmt: skip
+    wait_for(f"systemd in {name}", lambda: cluster._systemd_up(name), 180)
+
+
+@contextmanager
+def fleet(count: int, folder: Path) -> Iterator[Path]:
+    """Hosts and the package repository that they install from; the inventory. All of it is removed in the end."""
+    images.ensure(lambda message: print(message, file=sys.stderr))
+    cluster.down(SPEC.name)
+    try:
+        docker.run("network", "create", "--label", f"{cluster.LABEL}={SPEC.name}", SPEC.network)
+        docker.run(
+            "run", "-d", "--init", "--name", SPEC.repository, "--label", f"{cluster.LABEL}={SPEC.name}",
+            "--network", SPEC.network, images.REPO,
+        )  # fmt: skip
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(start, range(1, count + 1)))
+        key = docker.run("exec", SPEC.repository, "cat", "/repo/libnvidia-container/gpgkey.fingerprint").strip()
+        inventory = folder / "inventory.json"
+        variables = {
+            "ansible_connection": "community.docker.docker",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "container_toolkit_repo_url": f"http://{SPEC.repository}/libnvidia-container",
+            "container_toolkit_repo_key_fingerprint": key,
+            "kubegpu_cluster": False,
+            # no kubelet says which runtime it uses: both are set up, as on a node where it uses containerd
+            "kubegpu_runtime": "containerd",
+        }
+        hosts = {host(number): {} for number in range(1, count + 1)}
+        inventory.write_text(json.dumps({"all": {"children": {"gpu_nodes": {"hosts": hosts, "vars": variables}}}}))
+        yield inventory
+    finally:
+        cluster.down(SPEC.name)
+
+
+def play(playbook: Path, inventory: Path, hosts: list[str], forks: int, limit: float) -> Run:
+    """Runs a playbook on some hosts and counts what it did. Raises SystemExit when it fails or takes too long."""
+    chosen = inventory.with_name("chosen.json")
+    document = json.loads(inventory.read_text())
+    document["all"]["children"]["gpu_nodes"]["hosts"] = {name: {} for name in hosts}
+    chosen.write_text(json.dumps(document))
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_PIPELINING": "1",
+        "ANSIBLE_FORKS": str(forks),
+    }
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    started = time.monotonic()
+    done = subprocess.run(
+        [program, "-i", str(chosen), str(playbook)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+    )
+    seconds = time.monotonic() - started
+    if done.returncode:
+        raise SystemExit(f"{playbook.name} failed:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
+    return count_tasks(json.loads(done.stdout[done.stdout.index("{") :]), seconds)
+
+
+def count_tasks(answer: dict, seconds: float) -> Run:
+    """What the callback ansible.posix.json told of a run."""
+    run = Run(seconds)
+    counts: dict[str, dict[str, int]] = {}
+    took: dict[str, float] = {}
+    for one_play in answer["plays"]:
+        for task in one_play["tasks"]:
+            name = task["task"]["name"]
+            duration = task["task"]["duration"]
+            if "end" in duration:
+                took[name] = took.get(name, 0.0) + _seconds(duration["end"]) - _seconds(duration["start"])
+            for who, result in task["hosts"].items():
+                if who == "localhost":
+                    continue
+                mine = counts.setdefault(who, {"remote": 0, "home": 0, "skipped": 0, "changed": 0})
+                action = str(result.get("action", "")).rpartition(".")[2]
+                if result.get("skipped"):
+                    mine["skipped"] += 1
+                    continue
+                items = [item for item in result.get("results", [{}]) if not item.get("skipped")]
+                if action in AT_HOME:
+                    mine["home"] += 1
+                else:
+                    mine["remote"] += max(len(items), 1)
+                mine["changed"] += bool(result.get("changed"))
+    most = max(counts.values(), key=lambda mine: mine["remote"] + mine["home"])
+    run.remote, run.home, run.skipped, run.changed = (most[key] for key in ("remote", "home", "skipped", "changed"))
+    run.slowest = sorted(((value, name) for name, value in took.items()), reverse=True)
+    return run
+
+
+def _seconds(moment: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
+
+
+def floor(run: Run, folder: Path) -> Path:
+    """A playbook with as many tasks of the same kinds as a run had, each of which does nothing."""
+    tasks: list[dict[str, object]] = []
+    for number in range(max(run.remote, run.home, run.skipped)):
+        if number < run.remote:
+            tasks.append({"name": f"Ask {number}", "ansible.builtin.ping": None})
+        if number < run.home:
+            tasks.append({"name": f"Say {number}", "ansible.builtin.debug": {"msg": "{{ inventory_hostname }}"}})
+        if number < run.skipped:
+            tasks.append({"name": f"Skip {number}", "ansible.builtin.ping": None, "when": "inventory_hostname == ''"})
+    path = folder / "floor.json"
+    path.write_text(json.dumps([{"name": "Floor", "hosts": "gpu_nodes", "gather_facts": False, "tasks": tasks}]))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10], help="numbers of hosts (1 10)")
+    parser.add_argument("--forks", type=int, default=10)
+    parser.add_argument("--repetitions", type=int, default=2, help="runs without changes and floors; the median counts")
+    parser.add_argument("--limit-seconds", type=float, default=900, help="how long one run may take (900)")
+    options = parser.parse_args()
+    site = REPOSITORY / "playbooks/site.yml"
+    fresh = list(range(1, sum(options.hosts) + 1))
+    last = None
+    with tempfile.TemporaryDirectory(prefix="kubegpu-bench-") as name:
+        folder = Path(name)
+        with fleet(len(fresh), folder) as inventory:
+            print(
+                f"forks {options.forks}, {os.cpu_count()} cores, median of {options.repetitions} runs without changes\n"
+            )
+            print("| hosts | run | tasks/host | asking the host | changed | seconds | s/host | floor s | ratio |")
+            print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+            for count in options.hosts:
+                hosts = [host(number) for number in fresh[:count]]
+                del fresh[:count]
+                first = play(site, inventory, hosts, options.forks, options.limit_seconds)
+                again = [
+                    play(site, inventory, hosts, options.forks, options.limit_seconds)
+                    for _ in range(options.repetitions)
+                ]
+                for label, runs in (("first", [first]), ("no change", again)):
+                    trivial = floor(runs[0], folder)
+                    floors = [
+                        play(trivial, inventory, hosts, options.forks, options.limit_seconds).seconds
+                        for _ in range(options.repetitions)
+                    ]
+                    seconds, least = statistics.median(run.seconds for run in runs), statistics.median(floors)
+                    print(
+                        f"| {count} | {label} | {runs[0].tasks} | {runs[0].remote} | {runs[0].changed} | {seconds:.1f} "
+                        f"| {seconds / count:.2f} | {least:.1f} | {seconds / least:.2f} |",
+                        flush=True,
+                    )
+                last = again[-1]
+    if last:
+        print(
+            f"\nwhat took longest in the last run ({last.seconds:.1f} s, {last.skipped} tasks skipped on each host):\n"
+        )
+        for seconds, task in last.slowest[:10]:
+            print(f"{seconds:7.2f} s  {task}")
+
+
+if __name__ == "__main__":
+    main()
