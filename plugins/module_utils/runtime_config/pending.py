@@ -13,6 +13,7 @@ runtime is not among them, and a file with "runtimes": null.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -68,6 +69,8 @@ def docker(
             "restart",
             "features.cdi is %s in the file and %s in the running daemon, which reads it only when it starts" % shown,
         )
+    if not wanted.present and live["cdi"] and not _cdi_by_file(config, live["server_version"]):
+        pending.add("restart", "the running daemon still has CDI on, which the file does not ask for")
     if wanted.present and started is not None and hook_changed is not None and hook_changed > started:
         pending.add(
             "restart",
@@ -77,6 +80,16 @@ def docker(
     if pending.level == "reload":
         _reload_hazard(pending, config, live)
     return pending
+
+
+def _cdi_by_file(config, version):
+    """Whether a dockerd of this version (str) has CDI on with this file; it is on by default since 28.2."""
+    features = config.get("features")
+    asked = features.get("cdi") if isinstance(features, dict) else None
+    if isinstance(asked, bool):
+        return asked
+    number = re.match(r"(\d+)\.(\d+)", version)
+    return number is not None and (int(number.group(1)), int(number.group(2))) >= (28, 2)
 
 
 def _reload_hazard(pending, config, live):

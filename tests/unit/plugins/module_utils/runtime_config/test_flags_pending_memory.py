@@ -39,9 +39,9 @@ def test_conflict_message_names_flag_key_and_cure():
     )
 
 
-def live(default="runc", cdi=None, **runtimes):
+def live(default="runc", cdi=None, version="27.5.1", **runtimes):
     known = {name: {"path": path, "runtimeArgs": []} for name, path in dict(runc="runc", **runtimes).items()}
-    return {"default_runtime": default, "runtimes": known, "cdi": cdi}
+    return {"default_runtime": default, "runtimes": known, "cdi": cdi, "server_version": version}
 
 
 FILE = {"runtimes": {"nvidia": {"path": "/n"}}}
@@ -144,6 +144,17 @@ PANIC = (
             ],
             id="reload-would-panic",
         ),
+        pytest.param(
+            {},
+            live(cdi=True, version="26.1.5+dfsg1"),
+            ABSENT,
+            "restart",
+            ["the running daemon still has CDI on, which the file does not ask for"],
+            id="cdi-left-over",
+        ),
+        pytest.param({"features": {"cdi": True}}, live(cdi=True), ABSENT, "none", [], id="cdi-of-the-operator"),
+        pytest.param({}, live(cdi=True, version="28.2.0"), ABSENT, "none", [], id="cdi-on-by-default"),
+        pytest.param({}, live(cdi=True), PRESENT, "none", [], id="cdi-not-asked"),
         pytest.param(
             FILE,
             live(cdi=False, nvidia="/n"),

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What /proc says about a daemon, asked about real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import process
+
+
+def test_a_process_is_never_older_than_the_file_written_before_it(tmp_path):
+    """A whole second of /proc/stat's btime, or a tick, would make a restart look as if it had not happened.
+
+    The starts are spread over a second, so that no fraction of the boot time hides the cut.
+    """
+    config, pid_file = tmp_path / "config.toml", tmp_path / "pid"
+    for _repeat in range(8):
+        config.write_text("version = 2")
+        changed = config.stat().st_mtime
+        with subprocess.Popen(["sleep", "0.13"]) as sleeper:
+            pid_file.write_text(str(sleeper.pid))
+            # exec comes a moment after fork, and with it the name
+            daemon = None
+            while daemon is None and sleeper.poll() is None:
+                daemon = process.find("sleep", str(tmp_path / "none.sock"), str(pid_file))
+        assert daemon.arguments == ["0.13"]
+        assert changed <= daemon.started <= changed + 1
+
+
+def test_a_program_that_does_not_run(tmp_path):
+    pid_file = tmp_path / "pid"
+    assert process.find("sleep", str(tmp_path / "none.sock"), str(pid_file)) is None
+    pid_file.write_text("not a number")
+    assert process.find("sleep", str(tmp_path / "none.sock"), str(pid_file)) is None
+    pid_file.write_text(str(os.getpid()))
+    assert process.find("sleep", str(tmp_path / "none.sock"), str(pid_file)) is None
