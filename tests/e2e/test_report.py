@@ -280,13 +280,16 @@ def test_the_playbook_on_a_real_fleet(node: Handle, tmp_path: Path) -> None:
     assert resource == {"name": "nvidia.com/gpu", "capacity": 2, "allocatable": 2, "requested": 1}
     assert "reported" in path.read_text()
 
-    # without a cluster, and in check mode, it goes through as well
+    # in check mode, and with a cluster that does not answer, it goes through as well; verify's failure does not end it
     arguments = ("-e", f"kubegpu_report_path={path}", "-e", "kubegpu_kubeconfig=/does/not/exist")
     path.unlink()
     assert node.playbook("report.yml", "--check", *arguments).returncode == 0
     assert not path.exists()
-    alone = node.playbook("report.yml", *arguments)
+    alone = node.playbook("report.yml", *arguments, "-e", "kubegpu_report_verify=true")
     assert (alone.returncode, alone.changed) == (0, 0), alone.output
     report = json.loads(path.with_suffix(".json").read_text())
-    assert report["nodes"][0]["state"] == "ok"
+    (found_alone,) = report["nodes"]
+    links = {link["name"]: link["status"] for link in found_alone["links"]}
+    assert found_alone["links_source"] == "verify"
+    assert (links["driver"], links["node"]) == ("passed", "failed")
     assert "does not exist" in report["cluster"]["problem"]["cause"]
