@@ -152,12 +152,13 @@ class Bench:
         machine = ["--model", "H100", "--count", str(gpus), "--device-nodes", "off"]
         if mig:
             machine += ["--mig", ",".join(["1g.10gb"] * mig)]
-        nvmlsim.main(["--state", str(self.state), "init", *machine])
+        self.machine = ["--state", str(self.state), "init", *machine]
         self.samples = {name: Samples(goal.unit) for name, goal in GOALS.items()}
         self.http = 0
 
     @contextlib.asynccontextmanager
     async def daemon(self, kubelet: KubeletStub) -> AsyncIterator[asyncio.subprocess.Process]:
+        nvmlsim.main(self.machine)  # in order, whatever the daemon before was told
         before = len(kubelet.registrations)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
