@@ -16,11 +16,12 @@ import fnmatch
 import os.path
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import Optional, Tuple
 
 from . import toml_text
 from .memory import Memory, digest, keep_slot
-from .text import BOM, ConfigError, error_at, newline_of, position, replace
+from .text import BOM, ConfigError, error_at, position, replace
+from .toml_editor import TomlEditor
 
 PREFIXES = {
     2: ("plugins", "io.containerd.grpc.v1.cri", "containerd"),
@@ -171,7 +172,7 @@ def ensure_present(text, wanted, memory=None, effective=None, engine=None, drop_
         editor.append_block(["version = %d" % version])
     if wanted.set_default and editor.default() != wanted.name:
         raw = toml_text.string_text(wanted.name)
-        slots = keep_slot(slots, _DEFAULT, editor.default_raw(), raw)
+        slots = keep_slot(slots, _DEFAULT, editor.raw((*editor.prefix, _DEFAULT)), raw)
         editor.set_key(editor.prefix, _DEFAULT, raw)
     elif wanted.set_default is False and editor.default() == wanted.name:
         _restore_default(editor, wanted.name, slots)
@@ -242,8 +243,7 @@ def _restore_default(editor, name, slots):
     former = slots[_DEFAULT].before if _DEFAULT in slots else None
     if former is not None:
         known = editor.document.find((*editor.prefix, "runtimes"))
-        entry = toml_text.scan("x = %s\n" % former).find(("x",))
-        value = toml_text.to_python(entry)
+        value = toml_text.value_of(former)
         names = known.entries if isinstance(known, toml_text.Table) else {}
         # A default that is gone since would keep CRI from starting.
         if value != name and (value == "runc" or value in names):
@@ -269,7 +269,7 @@ def _template(editor, name, effective, slots, only=None):
     default = editor.default() or (effective.default_runtime_name if effective else None) or "runc"
     if default == name:
         former = slots[_DEFAULT].before if _DEFAULT in slots else None
-        default = toml_text.to_python(toml_text.scan("x = %s\n" % former).find(("x",))) if former else "runc"
+        default = toml_text.value_of(former) if former else "runc"
     for candidate in (only,) if only else (default, "runc"):
         sources = []
         if effective is not None:
@@ -334,83 +334,17 @@ def _set_runtime(editor, wanted, template):
         editor.set_key((*path, "options"), "SystemdCgroup", template.systemd_cgroup)
 
 
-class _Editor:
-    """A config.toml that is scanned again after every edit, so that positions stay right.
+class _Editor(TomlEditor):
+    """A config.toml; prefix is the path of the table that holds default_runtime_name and runtimes."""
 
-    New text always goes to the end of a line, in front of its line ending: a file that does not end in a line
-    ending still does not, and taking the text out again restores the file byte for byte.
-    """
+    inner_indent = "  "
 
     def __init__(self, text):
-        self.text = text
-        self.document = toml_text.scan(text)
+        super().__init__(text)
         self.prefix: Tuple[str, ...] = ()
-        self.created: List[str] = []
-        self.newline = newline_of(text)
-
-    def change(self, text):
-        self.text = text
-        self.document = toml_text.scan(text)
 
     def default(self):
-        entry = self.document.find((*self.prefix, _DEFAULT))
-        return toml_text.to_python(entry) if isinstance(entry, toml_text.Entry) else None
-
-    def default_raw(self):
-        entry = self.document.find((*self.prefix, _DEFAULT))
-        return self.document.raw(entry.value) if isinstance(entry, toml_text.Entry) else None
-
-    def line_end(self, offset):
-        end = self.text.find("\n", offset)
-        if end < 0:
-            return len(self.text)
-        return end - 1 if end > offset and self.text[end - 1] == "\r" else end
-
-    def line_start(self, offset):
-        return self.text.rfind("\n", 0, offset) + 1
-
-    def indent(self, offset):
-        return re.match("[\ufeff \t]*", self.text[self.line_start(offset) : offset]).group().lstrip(BOM)
-
-    def set_key(self, table_path, key, raw):
-        """Set one key of a table to raw TOML text; a value that means the same already stays as it is."""
-        found = self.document.find((*table_path, key))
-        if isinstance(found, toml_text.Entry):
-            wanted = toml_text.scan("x = %s\n" % raw).find(("x",))
-            if toml_text.to_python(found) != toml_text.to_python(wanted):
-                self.change(replace(self.text, found.value.start, found.value.end, raw))
-            return
-        if found is not None:
-            raise self.unsafe(_start(found), (*table_path, key), "is a table, but must be a value")
-        table = self.document.find(table_path)
-        line = "%s = %s" % (key, raw)
-        if table is None or (isinstance(table, toml_text.Table) and table.kind == "implicit"):
-            self.check_way(table_path)
-            self.append_block([self.header(table_path), "  " + line], indent=self.header_indent())
-            return
-        if not isinstance(table, toml_text.Table) or table.kind != "header":
-            self.check_way((*table_path, key))
-            raise self.unsafe(_start(table), table_path, "is written in a way that cannot be extended safely")
-        if table.own:
-            at, indent = table.own[-1].value.end, self.indent(table.own[-1].start)
-        else:
-            at, indent = table.end, self.indent(table.start) + "  "
-        end = self.line_end(at)
-        self.change(replace(self.text, end, end, self.newline + indent + line))
-
-    def check_way(self, path):
-        """Raise ConfigError unless every part of the path that exists can get a [table] below it."""
-        for length in range(1, len(path)):
-            there = self.document.find(path[:length])
-            if there is None:
-                return
-            if not isinstance(there, toml_text.Table) or there.kind not in ("implicit", "header"):
-                problem = "is written as an inline table, a dotted key or a list, which cannot be extended safely"
-                raise self.unsafe(_start(there), path[:length], problem)
-
-    def unsafe(self, offset, path, problem):
-        message = "%s %s; write it as [%s]" % (toml_text.path_text(path), problem, toml_text.path_text(path))
-        return error_at(self.text, offset, message)
+        return self.value((*self.prefix, _DEFAULT))
 
     def header(self, path):
         """The [header] line for a path, its beginning spelled as the file spells it already."""
@@ -457,13 +391,6 @@ class _Editor:
 
     def append_block(self, lines, indent=""):
         """Add lines behind the last table of the runtimes, else of CRI's containerd part, else of the file."""
-        block = self.newline.join(indent + line for line in lines)
-        if not self.text.strip(BOM + " \t\r\n"):
-            # Nothing there yet: no line to stand behind.
-            block += self.newline
-            self.created.append(block)
-            self.change(self.text + block)
-            return
         last = self._last_below((*self.prefix, "runtimes")) or self._last_below(self.prefix)
         if last is None or last.table.kind != "header":
             at = len(self.text.rstrip(" \t\r\n"))
@@ -476,20 +403,7 @@ class _Editor:
             if not following:
                 break
             end = self.line_end(following.start() + following.group().index("#"))
-        block = 2 * self.newline + block
-        self.created.append(block)
-        self.change(replace(self.text, end, end, block))
-
-    def remove_lines(self, start, end):
-        """Remove whole lines from the one with offset start to the one with offset end."""
-        first, last = self.line_start(start), self.line_end(end)
-        if first == 0:
-            following = re.compile("\r?\n").match(self.text, last)
-            bom = len(BOM) if self.text.startswith(BOM) else 0
-            self.change(self.text[:bom] + self.text[following.end() if following else last :])
-            return
-        before = first - 2 if self.text[first - 2 : first] == "\r\n" else first - 1
-        self.change(self.text[:before] + self.text[last:])
+        self.add_block(end, lines, indent)
 
     def remove_key(self, path):
         found = self.document.find(path)
@@ -498,22 +412,8 @@ class _Editor:
         for length in range(1, len(path)):
             there = self.document.find(path[:length])
             if isinstance(there, toml_text.Entry):
-                raise self.unsafe(
-                    there.start, path[:length], "is an inline table, from which nothing can be taken safely"
-                )
+                raise self.unsafe(there, path[:length], "is an inline table, from which nothing can be taken safely")
         self.remove_lines(found.start, found.value.end)
-
-    def remove_empty_table(self, header):
-        """Remove the [table] line header if nothing stands below it."""
-        for known in self.document.headers:
-            if self.text[known.start : known.end] == header and not known.table.own:
-                self.remove_lines(self.with_blank_line_above(known.start), known.end)
-                return
-
-    def with_blank_line_above(self, start):
-        """Return start, or an offset in the blank line above it, so that the line goes along."""
-        above = re.search("\r?\n([ \t]*)\r?\n[ \t]*$", self.text[:start])
-        return above.start(1) if above else start
 
     def remove_runtime(self, name):
         path = (*self.prefix, "runtimes", name)
@@ -521,22 +421,15 @@ class _Editor:
             found = self.document.find(path)
             if found is None:
                 return
-            headers = [h for h in self.document.headers if h.path[: len(path)] == path]
-            if headers:
-                header = headers[-1]
-                start = self.with_blank_line_above(header.start)
-                self.remove_lines(start, max(header.end, header.table.end))
+            if self.remove_table(path):
                 continue
             entries = _entries(found)
             if not entries:
                 return
-            self.remove_key_at(entries[-1], path)
-
-    def remove_key_at(self, entry, path):
-        line = self.text[self.line_start(entry.start) : entry.start].strip(BOM + " \t")
-        if line:
-            raise self.unsafe(entry.start, path, "is inside an inline table, from which nothing can be taken safely")
-        self.remove_lines(entry.start, entry.value.end)
+            if not self.stands_alone(entries[-1]):
+                problem = "is inside an inline table, from which nothing can be taken safely"
+                raise self.unsafe(entries[-1], path, problem)
+            self.remove_lines(entries[-1].start, entries[-1].value.end)
 
 
 def _entries(item):

@@ -424,6 +424,11 @@ def string_text(string):
     return '"%s"' % re.sub("[\x00-\x1f\x7f]", lambda match: "\\u%04x" % ord(match.group()), escaped)
 
 
+def value_of(raw):
+    """Return a value written as TOML text (str) as plain Python data."""
+    return to_python(scan("x = %s\n" % raw).find(("x",)))
+
+
 def to_python(value):
     """Return a Value, Entry, Table or list of Tables as plain Python data."""
     if isinstance(value, list):
