@@ -13,17 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.sim.nvml import nvmlsim
 from tests.unit import nvml_build
 from tests.unit.devplugin.kubelet_stub import TIMEOUT, KubeletStub
 
 ROOT = Path(__file__).parents[3]
-
-# a busy machine is no failure
-settings.register_profile("devplugin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("devplugin")
 
 
 @pytest.fixture(scope="session")
