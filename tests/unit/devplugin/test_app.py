@@ -15,8 +15,8 @@ import nvidia_devplugin
 from nvidia_devplugin.app import supervise
 from nvidia_devplugin.config import Config
 from nvidia_devplugin.devices import Devices, FatalError
-from nvidia_devplugin.health import Policy
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
+from nvidia_devplugin.policy import Policy
 from tests.unit.devplugin.strategies import gpu
 
 GONE = DriverGone(Fault("driver_not_loaded", "the module is not loaded"), "modprobe nvidia")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvidia_devplugin.health import HealthState, Policy, parse_xid_list, read_table, update
+from nvidia_devplugin.health import HealthState, update
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
+from nvidia_devplugin.policy import Policy, parse_xid_list, read_table
 from tests.unit.devplugin.strategies import gpu, some_gpus, updates, uuids, xids
 
 APPLICATION_XIDS = (13, 31, 43, 45, 68, 109)
@@ -26,7 +27,7 @@ def codes(state):
 
 
 def test_the_table_ignores_what_nvidias_plugin_ignores():
-    assert tuple(sorted(xid.code for xid in POLICY.table.values() if xid.ignore)) == APPLICATION_XIDS
+    assert tuple(sorted(xid.code for xid in POLICY.table.values() if xid.severity == "ignore")) == APPLICATION_XIDS
 
 
 @pytest.mark.parametrize(

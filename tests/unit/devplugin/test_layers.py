@@ -24,30 +24,35 @@ ALLOWED = {
     "yamlfile": set(),
     "rules": set(),
     "mig": set(),
-    "options": {"schema", "logs", "rules"},
+    "options": {"checks", "policy", "schema", "logs", "rules"},
     "config": {"options", "rules", "schema", "yamlfile"},
-    "health": {"model"},
+    "policy": {"model"},
+    "checks": {"model"},
+    "recovery": {"model", "policy"},
+    "health": {"model", "policy", "recovery"},
+    "memory": {"health", "logs"},
+    "control": {"logs", "sockets"},
     "wiring": set(),
     "preference": {"model", "wiring"},
     "resources": {"model", "rules"},
     "allocation": {"model", "config"},
-    "nvml": {"mig", "model", "logs"},
+    "nvml": {"checks", "mig", "model", "logs"},
     "metrics": {"exposition", "instruments", "logs", "model", "podresources", "telemetry"},
     "probes": {"exposition", "logs"},
     "plugin": {"allocation", "config", "instruments", "logs", "model", "preference", "proto", "sockets"},
     "kubelet": {"inotify", "instruments", "logs", "proto", "sockets"},
     "fleet": {"config", "instruments", "kubelet", "logs", "model", "plugin"},
-    "devices": {"config", "health", "logs", "model", "resources"},
+    "devices": {"config", "health", "logs", "model", "policy", "resources"},
     "app": {
-        *("config", "devices", "fleet", "health", "logs", "metrics", "model", "nvml", "podresources", "probes"),
-        "telemetry",
+        *("config", "control", "devices", "fleet", "logs", "memory", "metrics", "model", "nvml", "podresources"),
+        *("policy", "probes", "telemetry"),
     },
-    "commands": {"config", "model", "nvml", "resources"},
+    "commands": {"config", "control", "model", "nvml", "resources"},
     "__main__": {"app", "commands", "config", "logs", "options"},
 }
 DRIVER = {"nvml", "telemetry"}
 PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
-PURE |= {"exposition", "wiring"}
+PURE |= {"exposition", "wiring", "policy", "checks", "recovery"}
 EFFECTS = {"asyncio", "grpc", "os", "socket", "subprocess", "threading", "time", "pynvml"}
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from nvidia_devplugin.allocation import TooManyError, allocate
 from nvidia_devplugin.config import parse, resolve
-from nvidia_devplugin.health import HealthState, Policy, update
+from nvidia_devplugin.health import HealthState, update
 from nvidia_devplugin.mig import capability_minors, profile_name
 from nvidia_devplugin.model import Inventory, MigDevice, XidEvent, fault_of
+from nvidia_devplugin.policy import Policy
 from nvidia_devplugin.resources import layout
 from nvidia_devplugin.rules import matches
 from tests.unit.devplugin.strategies import gpu

@@ -15,21 +15,25 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from . import __version__, health
+from . import __version__
 from .config import Config
-from .devices import Devices, FatalError
+from .control import Control, directory
+from .devices import HANGS, Devices, FatalError
 from .fleet import Fleet
 from .logs import Logger
+from .memory import Memory
 from .metrics import Metrics
-from .model import DriverUpdate
+from .model import DriverGone, DriverUpdate
 from .nvml import DriverWatch
 from .podresources import held
+from .policy import Policy, Recovery
 from .probes import Probes
 from .telemetry import Telemetry
 
 log = Logger("app")
 
 _DRAIN_SECONDS = 0.5
+_HANG_SECONDS = 60.0  # a driver without persistence mode may take that long for its first answer
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -49,13 +53,20 @@ async def run(config: Config) -> int:
     log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
     if config.inert:
         log.warning("settings_without_effect", settings=", ".join(config.inert))
-    policy = health.Policy.from_text(config.xids_disabled, config.xids_enabled)
+    policy = Policy.from_text(
+        config.xids_disabled,
+        config.xids_enabled,
+        dict(config.xid_severities),
+        frozenset(config.faults_ignored),
+        Recovery(config.quiet_seconds, config.longest_hold_seconds),
+    )
     malformed = policy.disabled.malformed + policy.enabled.malformed
     if malformed:
         log.warning("malformed_xids_ignored", values=",".join(malformed))
 
     fleet = Fleet(config)
-    devices = Devices(config, fleet, policy)
+    memory = Memory(directory(config.kubelet_socket))
+    devices = Devices(config, fleet, policy, state=memory.recall())
     metrics = Metrics(
         __version__,
         lambda: fleet.members,
@@ -70,10 +81,33 @@ async def run(config: Config) -> int:
         while True:
             update = await updates.get()
             began = time.perf_counter()
-            devices.apply(update)
+            take(update)
             metrics.saw(update, time.perf_counter() - began)
+            if not updates.empty():
+                await asyncio.sleep(0)  # a storm must not keep the kubelet waiting
 
-    work: dict[str, Coroutine[Any, Any, None]] = {"driver": follow_driver(), "kubelet": fleet.run()}
+    def take(update: DriverUpdate) -> None:
+        devices.apply(update)
+        driver.probing = devices.recovering
+        memory.keep(devices.health)
+
+    def acknowledge(name: str) -> str:
+        uuid = devices.acknowledge(name)
+        memory.keep(devices.health)
+        return uuid
+
+    async def watch_driver() -> None:
+        while True:
+            await asyncio.sleep(_HANG_SECONDS / 4)
+            if time.monotonic() - driver.alive > _HANG_SECONDS:
+                take(DriverGone(HANGS, "reset the GPUs or reboot the node; the daemon goes on when the driver answers"))
+
+    work: dict[str, Coroutine[Any, Any, None]] = {
+        "driver": follow_driver(),
+        "watchdog": watch_driver(),
+        "control": Control(directory(config.kubelet_socket), acknowledge).run(),
+        "kubelet": fleet.run(),
+    }
     if config.http_address is not None:
         work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
     try:

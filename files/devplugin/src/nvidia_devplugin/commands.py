@@ -1,4 +1,4 @@
-"""The commands that end by themselves: validate a file, and show what this machine would advertise."""
+"""The commands that end by themselves: validate a file, show what would be advertised, acknowledge a fault."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .config import Config, ConfigError, load
+from .control import ask, directory
 from .model import HEALTHY, UNHEALTHY, AdvertisedDevice, Inventory, fault_of
 from .resources import Layout, layout
 
@@ -21,9 +22,12 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
     """
     if command == "devices":
         parser.add_argument("--output", choices=("text", "json"), default="text", help="how to print the devices")
+    elif command == "ack":
+        parser.add_argument("gpu", metavar="GPU", help="UUID or index of the GPU or MIG device")
     else:
         parser.add_argument("file", metavar="FILE", help="the config file to check")
     flags = vars(parser.parse_args(arguments))
+    gpu = flags.pop("gpu", None)
     output, path = flags.pop("output", "text"), flags.pop("file", None)
     if path is not None:
         flags["config_file"] = path
@@ -36,7 +40,21 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
     if path is not None:
         print(f"{path}: valid" + (f"; without effect here: {', '.join(config.inert)}" if config.inert else ""))
         return 0
-    return _devices(config, output)
+    return _acknowledge(config, gpu) if gpu is not None else _devices(config, output)
+
+
+def _acknowledge(config: Config, gpu: str) -> int:
+    where = directory(config.kubelet_socket)
+    try:
+        uuid = ask(where, gpu)
+    except ValueError as error:
+        print(f"nvidia-devplugin: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"nvidia-devplugin: no daemon answers on {where}/ack.sock: {error}", file=sys.stderr)
+        return 1
+    print(f"{uuid}: acknowledged")
+    return 0
 
 
 def _devices(config: Config, output: str) -> int:

@@ -55,6 +55,10 @@ class Config:
     log_format: str = "text"
     xids_disabled: str = ""
     xids_enabled: str = ""
+    xid_severities: tuple[tuple[int, str], ...] = ()
+    faults_ignored: tuple[str, ...] = ()
+    quiet_seconds: float = 60.0
+    longest_hold_seconds: float = 3600.0
     inert: tuple[str, ...] = ()
 
 
@@ -105,6 +109,7 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
     if refused:
         raise ConfigError("; ".join(refused))
     ours = content.get("kubegpu", {})
+    health = ours.get("health", {})
     return Config(
         fail_on_init_error=values["fail_on_init_error"],
         pass_device_specs=values["pass_device_specs"],
@@ -130,6 +135,10 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         log_format=values["log_format"],
         xids_disabled=env.get("DP_DISABLE_HEALTHCHECKS", ""),
         xids_enabled=env.get("DP_ENABLE_HEALTHCHECKS", ""),
+        xid_severities=tuple(health.get("xids", {}).items()),
+        faults_ignored=tuple(health.get("ignore", ())),
+        quiet_seconds=health.get("quietPeriod", Config.quiet_seconds),
+        longest_hold_seconds=health.get("longestHold", Config.longest_hold_seconds),
         inert=tuple(inert),
     )
 

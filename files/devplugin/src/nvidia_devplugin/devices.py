@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from . import health
+from . import health as rules
 from .config import Config
+from .health import HealthState
 from .logs import Logger
-from .model import DriverGone, DriverUpdate, Fault, Gpu, Inventory, Resource, Topology, XidEvent
+from .model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Resource, Topology, XidEvent
+from .policy import Policy
 from .resources import Layout, layout, remembered
 
 log = Logger("devices")
+
+
+HANGS = Fault("driver_hangs", "the driver does not answer; look for XIDs 119, 79 and hung tasks in the kernel's log")
+"""A hang is not the end: at start a driver without persistence mode may take a minute to initialise its GPUs."""
 
 
 class FatalError(Exception):
@@ -28,12 +35,20 @@ class Publisher(Protocol):
 class Devices:
     """The current GPUs and their health, kept from the driver's updates and published to the plugins."""
 
-    def __init__(self, config: Config, fleet: Publisher, policy: health.Policy) -> None:
+    def __init__(
+        self,
+        config: Config,
+        fleet: Publisher,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
+        state: HealthState | None = None,
+    ) -> None:
         self._config = config
         self._fleet = fleet
         self._policy = policy
         self._gpus: tuple[Gpu, ...] = ()
-        self._health = health.HealthState()
+        self._clock = clock
+        self._health = state or HealthState()
         self._topology: Topology | None = None
         self._layout = Layout(())
         self._unreadable: tuple[str, ...] = ()
@@ -49,26 +64,58 @@ class Devices:
             return self._health.driver.message
         return "; ".join(self._layout.problems) or ("no device to advertise" if self._gpus else "no GPU found")
 
+    @property
+    def recovering(self) -> bool:
+        """Whether something waits for the driver's next check."""
+        return self._health.recovering
+
+    @property
+    def health(self) -> HealthState:
+        """The health of this moment; a value that does not change any more."""
+        return self._health
+
+    def acknowledge(self, name: str) -> str:
+        """An operator vouches for a GPU or MIG device, given by uuid or index (0, 0:1): from now on it is healthy.
+
+        The uuid. Raises ValueError with a message for the operator.
+        """
+        uuid = {index: uuid for uuid, index in self._named()}.get(name, name)
+        before = self._health
+        self._health = rules.acknowledge(before, uuid, self._clock())
+        log.info("acknowledged", gpu=uuid)
+        self._publish(before)
+        return uuid
+
+    def reconfigure(self, policy: Policy) -> None:
+        """Another policy for what comes from now on; the faults that were found stay."""
+        self._policy = policy
+
+    def _publish(self, before: HealthState) -> None:
+        faults = self._health.faults()
+        self._log_health(before.faults(), faults)
+        if self._gpus:
+            self._fleet.publish(self._layout.resources, faults, self._topology)
+
     def apply(self, news: DriverUpdate) -> None:
         """Take in one update. Raises FatalError if NVML cannot be used at start and that was not to be waited out."""
         before, before_gpus, before_topology = self._health, self._gpus, self._topology
-        self._health = health.update(self._health, self._policy, news)
+        self._health = rules.update(self._health, self._policy, news, self._clock())
         if isinstance(news, DriverGone):
             self._driver_gone(news, before)
         elif isinstance(news, Inventory):
             self._inventory(news, before)
         elif isinstance(news, Topology):
             self._topology = news
+        elif isinstance(news, EccEvent):
+            log.counted("ecc_double_bit", gpu=news.uuid, gi=news.gi, ci=news.ci)
         else:
             self._xid(news)
-        if (self._health, self._gpus, self._topology) == (before, before_gpus, before_topology):
-            return
+        seen = before.known, before.faults(), before_gpus, before_topology
+        if (self._health.known, self._health.faults(), self._gpus, self._topology) == seen:
+            return  # a storm of events on a GPU that is unhealthy already tells the kubelet nothing
         if self._gpus != before_gpus:
             self._arrange()
-        faults = self._health.faults()
-        self._log_health(before.faults(), faults)
-        if self._gpus:
-            self._fleet.publish(self._layout.resources, faults, self._topology)
+        self._publish(before)
 
     def _arrange(self) -> None:
         """Find out what to advertise, and say what is wrong with it once."""
@@ -78,10 +125,13 @@ class Devices:
             if problem not in told:
                 log.error("device_problem", problem=problem)
 
-    def _log_health(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
+    def _named(self) -> list[tuple[str, str]]:
+        """uuid and index of all GPUs and MIG devices."""
         named = [(gpu.uuid, str(gpu.index)) for gpu in self._gpus]
-        named += [(mig.uuid, f"{gpu.index}:{mig.index}") for gpu in self._gpus for mig in gpu.mig]
-        for uuid, index in named:
+        return named + [(mig.uuid, f"{gpu.index}:{mig.index}") for gpu in self._gpus for mig in gpu.mig]
+
+    def _log_health(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
+        for uuid, index in self._named():
             fault = now.get(uuid)
             if fault == before.get(uuid):
                 continue
@@ -90,13 +140,13 @@ class Devices:
             else:
                 log.info("healthy", gpu=uuid, index=index)
 
-    def _driver_gone(self, news: DriverGone, before: health.HealthState) -> None:
-        if self._config.fail_on_init_error and not self._initialised:
+    def _driver_gone(self, news: DriverGone, before: HealthState) -> None:
+        if self._config.fail_on_init_error and not self._initialised and news.fault.code != HANGS.code:
             raise FatalError(f"NVML cannot be used: {news.fault.message}. What to do: {news.hint}")
         if before.driver != news.fault:
             log.error("driver_unavailable", reason=news.fault.code, message=news.fault.message, hint=news.hint)
 
-    def _inventory(self, news: Inventory, before: health.HealthState) -> None:
+    def _inventory(self, news: Inventory, before: HealthState) -> None:
         self._initialised = True
         new = [gpu for gpu in news.gpus if gpu.uuid not in before.known]
         if before.driver is not None:

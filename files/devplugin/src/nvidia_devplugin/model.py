@@ -110,6 +110,15 @@ class XidEvent:
 
 
 @dataclass(frozen=True)
+class EccEvent:
+    """The driver's report of a double-bit ECC error; fields as in XidEvent."""
+
+    uuid: str | None
+    gi: int | None = None
+    ci: int | None = None
+
+
+@dataclass(frozen=True)
 class Inventory:
     """All GPUs that the driver shows now, and what is wrong with them as far as the driver says."""
 
@@ -149,7 +158,7 @@ class Topology:
     links: tuple[tuple[str, str, Link], ...]
 
 
-DriverUpdate = Inventory | XidEvent | DriverGone | Topology
+DriverUpdate = Inventory | XidEvent | EccEvent | DriverGone | Topology
 
 
 def fault_of(device: AdvertisedDevice, faults: Mapping[str, Fault]) -> Fault | None:

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 
 import pynvml
 
+from .checks import Vitals, examine, hot
 from .logs import Logger, worth_a_line
 from .mig import capability_minors, profile_name
-from .model import DriverGone, DriverUpdate, Fault, Gpu, Inventory, Link, MigDevice, Topology, XidEvent
+from .model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Link, MigDevice, Topology, XidEvent
 
 log = Logger("nvml")
 
@@ -91,8 +92,8 @@ class DriverSession(Protocol):
     def topology(self) -> Topology:
         """How the GPUs are connected."""
 
-    def wait(self, seconds: float) -> XidEvent | None:
-        """The next XID event, or None after so many seconds."""
+    def wait(self, seconds: float) -> XidEvent | EccEvent | None:
+        """The next event, or None after so many seconds."""
 
 
 class NvmlSession:
@@ -104,6 +105,8 @@ class NvmlSession:
         self._gpus: dict[str, Gpu] = {}
         self._by_handle: dict[int, str] = {}
         self._watched: dict[str, Fault | None] = {}
+        self._thresholds: dict[str, tuple[int | None, int | None]] = {}
+        self._hot: set[str] = set()
         self._events: Any = None
         self._reporting = False  # at least one GPU reports its XIDs
         self._driver_version = ""
@@ -150,22 +153,25 @@ class NvmlSession:
         for index in range(count):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+                uuid = _uuid(handle)
             except pynvml.NVMLError as error:
                 if error.value in _KNOWN_ERRORS:
                     raise NvmlUnavailableError(error) from error
                 unreadable.append(f"index {index}: {error}")
                 continue
+            except ValueError as error:
+                unreadable.append(f"index {index}: {error}")
+                continue
             if uuid not in self._gpus:
                 try:
                     self._gpus[uuid] = self._describe(handle, index, uuid)
-                except pynvml.NVMLError as error:
+                except (pynvml.NVMLError, ValueError) as error:
                     unreadable.append(f"index {index}, {uuid}: {error}")
                     continue
             self._by_handle[_address(handle)] = uuid
             enabled, mig = self._mig(handle, self._gpus[uuid], unreadable)
             gpus.append(replace(self._gpus[uuid], index=index, mig_enabled=enabled, mig=mig))
-            fault = self._answers(handle) or self._watch(handle, uuid)
+            fault = self._answers(handle) or self._watch(handle, uuid) or self._examine(handle, uuid)
             if fault is not None:
                 faults.append((uuid, fault))
         present = {gpu.uuid for gpu in gpus}
@@ -259,13 +265,43 @@ class NvmlSession:
             return Fault("gpu_lost" if lost else f"nvml_error_{error.value}", f"NVML: {error}")
         return None
 
+    def _examine(self, handle: Any, uuid: str) -> Fault | None:
+        """What its counters and sensors say against it."""
+        if uuid not in self._thresholds:
+            self._thresholds[uuid] = (
+                _ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN),
+                _ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
+            )
+        shutdown_at, slowdown_at = self._thresholds[uuid]
+        values = _ask(pynvml.nvmlDeviceGetFieldValues, handle, list(_FIELDS.values())) or ()
+        read = {
+            name: int(value.value.uiVal)
+            for name, value in zip(_FIELDS, values, strict=False)
+            if value.nvmlReturn == pynvml.NVML_SUCCESS
+        }
+        vitals = Vitals(
+            **read,
+            uncorrected=_ask(
+                pynvml.nvmlDeviceGetTotalEccErrors,
+                handle,
+                pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+                pynvml.NVML_VOLATILE_ECC,
+            ),
+            temperature=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            shutdown_at=shutdown_at,
+            slowdown_at=slowdown_at,
+            was_hot=uuid in self._hot,
+        )
+        (self._hot.add if hot(vitals) else self._hot.discard)(uuid)
+        return examine(vitals)
+
     def _watch(self, handle: Any, uuid: str) -> Fault | None:
         """Have the driver report this GPU's XIDs; None if it does or never will, a fault if it should but fails."""
         if uuid not in self._watched:
             self._watched[uuid] = None
             try:
                 supported = pynvml.nvmlDeviceGetSupportedEventTypes(handle)
-                wanted = supported & pynvml.nvmlEventTypeXidCriticalError
+                wanted = supported & (pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeDoubleBitEccError)
                 if wanted:
                     pynvml.nvmlDeviceRegisterEvents(handle, wanted, self._events)
                     self._reporting = True
@@ -278,8 +314,8 @@ class NvmlSession:
                     self._watched[uuid] = Fault("events_unavailable", f"XIDs cannot be watched: NVML: {error}")
         return self._watched[uuid]
 
-    def wait(self, seconds: float) -> XidEvent | None:
-        """The next XID, or None after `seconds`. Raises WaitFailedError."""
+    def wait(self, seconds: float) -> XidEvent | EccEvent | None:
+        """The next event, or None after `seconds`. Raises WaitFailedError."""
         if not self._reporting:  # NVML does not promise that it waits on an empty set
             time.sleep(seconds)
             return None
@@ -289,14 +325,35 @@ class NvmlSession:
             if error.value == pynvml.NVML_ERROR_TIMEOUT:
                 return None
             raise WaitFailedError(str(error)) from error
-        if data.eventType != pynvml.nvmlEventTypeXidCriticalError:
-            return None
-        return XidEvent(
-            self._by_handle.get(_address(data.device)),
-            int(data.eventData),
-            _instance(data.gpuInstanceId),
-            _instance(data.computeInstanceId),
-        )
+        uuid = self._by_handle.get(_address(data.device))
+        gi, ci = _instance(data.gpuInstanceId), _instance(data.computeInstanceId)
+        if data.eventType == pynvml.nvmlEventTypeXidCriticalError:
+            return XidEvent(uuid, int(data.eventData), gi, ci)
+        return EccEvent(uuid, gi, ci) if data.eventType == pynvml.nvmlEventTypeDoubleBitEccError else None
+
+
+_FIELDS = {
+    "row_remap_failed": pynvml.NVML_FI_DEV_REMAPPED_FAILURE,
+    "row_remap_pending": pynvml.NVML_FI_DEV_REMAPPED_PENDING,
+    "page_retirement_pending": pynvml.NVML_FI_DEV_RETIRED_PENDING,
+    "recovery_action": pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
+}
+
+
+def _ask(query: Callable[..., Any], *arguments: Any) -> Any:
+    """None if this board or this driver does not say."""
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def _uuid(handle: Any) -> str:
+    """Raises NVMLError; ValueError for what cannot be a UUID, which would become a device's id."""
+    uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+    if not uuid or len(uuid) > 63 or not uuid.isascii() or not uuid.isprintable() or " " in uuid:
+        raise ValueError(f"its UUID is garbage: {uuid[:80]!r}")
+    return uuid
 
 
 _SWITCH = "switch"
@@ -368,6 +425,8 @@ class DriverWatch:
     """The thread that follows the driver: opens NVML, retries while it cannot, reports every change.
 
     emit: called from the thread with each update; it must not block.
+    probing: set by the user while something waits for the next check to heal: each is then reported, changed or not.
+    alive: when the driver last answered, by time.monotonic(); waiting for events is no more than a poll's length.
     """
 
     def __init__(
@@ -380,6 +439,8 @@ class DriverWatch:
         self._open = open_session
         self._poll_seconds = poll_seconds
         self._stop = threading.Event()
+        self.probing = False
+        self.alive = time.monotonic()
         # a daemon thread: one that hangs in the driver must not keep the process alive
         self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
 
@@ -393,7 +454,7 @@ class DriverWatch:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            opened = time.monotonic()
+            opened = self.alive = time.monotonic()
             try:
                 with self._open() as session:
                     self._follow(session)
@@ -417,12 +478,14 @@ class DriverWatch:
         next_poll = time.monotonic() + self._poll_seconds
         while not self._stop.is_set():
             event = session.wait(max(0.0, next_poll - time.monotonic()))
+            self.alive = time.monotonic()
             if event is not None:
                 self._emit(event)
             if time.monotonic() >= next_poll:
                 next_poll = time.monotonic() + self._poll_seconds
                 now = session.inventory()
-                if now != seen:
+                self.alive = time.monotonic()
+                if now != seen or self.probing:
                     new = {gpu.uuid for gpu in now.gpus} - {gpu.uuid for gpu in seen.gpus}
                     seen = now
                     self._emit(now)

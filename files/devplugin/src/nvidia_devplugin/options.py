@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import logs
+from . import checks, logs
+from .policy import SEVERITIES
 from .rules import SHARED_SUFFIX, NamePattern, Rules, Selector, Shared, qualified
 from .schema import (
     Check,
@@ -21,6 +22,7 @@ from .schema import (
     list_of,
     mapping,
     one_or_list_of,
+    seconds,
     string,
 )
 
@@ -168,6 +170,19 @@ def _selector(value: Any, path: str) -> Selector:
     return Selector(uuid=value) if value.startswith("GPU-") else Selector(model=value)
 
 
+def _severities(value: Any, path: str) -> dict[int, str]:
+    """What to make of XIDs: a mapping of their numbers to ignore, transient or fatal."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {describe(value)} is not a mapping of XIDs to {', '.join(SEVERITIES)}")
+    result = {}
+    for key, severity in value.items():
+        number = int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) else key
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**9:
+            raise ConfigError(f"{path}: {describe(key)} is not an XID's number")
+        result[number] = choice(*SEVERITIES)(severity, f"{path}.{number}")
+    return result
+
+
 def _cdi_kind(value: Any, path: str) -> str:
     if not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*/[A-Za-z]([-_A-Za-z0-9]*[A-Za-z0-9])?", string(value, path)):
         raise ConfigError(f"{path}: {describe(value)} is not a CDI kind such as nvidia.com/gpu")
@@ -195,6 +210,12 @@ _WITHOUT_FLAG: dict[str, Check] = {
         "distinctGpus": boolean,
         "gpus": mapping({"include": list_of(_selector), "exclude": list_of(_selector)}),
         "cdiKind": _cdi_kind,
+        "health": mapping({
+            "xids": _severities,
+            "ignore": list_of(choice(*checks.CODES)),
+            "quietPeriod": seconds,
+            "longestHold": seconds,
+        }),
     }),
 }  # fmt: skip
 

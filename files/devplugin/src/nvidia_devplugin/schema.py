@@ -74,6 +74,17 @@ def duration(value: Any, path: str) -> Any:
     raise ConfigError(f"{path}: {describe(value)} is not a duration such as 60s or 1h30m")
 
 
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: Any, path: str) -> float:
+    """A duration in Go's notation, or in nanoseconds as a number, in seconds."""
+    checked = duration(value, path)
+    if isinstance(checked, (int, float)):
+        return checked * 1e-9
+    return sum(float(found[1]) * _SECONDS[found[3]] for found in _GO_DURATION.finditer(checked))
+
+
 def list_of(item: Check) -> Check:
     def check(value: Any, path: str) -> list[Any]:
         if not isinstance(value, list):
