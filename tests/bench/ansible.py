@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=2, help="runs without changes and floors; the median counts")
     parser.add_argument("--limit-seconds", type=float, default=900, help="how long one run may take (900)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts are removed then too
     site = REPOSITORY / "playbooks/site.yml"
     fresh = list(range(1, sum(options.hosts) + 1))
     last = None
