@@ -56,6 +56,7 @@ unit: setup tools ## unit tests: pure code, modules, the daemon against a kubele
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/house
 
 coverage: setup tools ## the unit tests again, with the lines and branches that they do not reach
+	@mkdir -p .cache/coverage
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered tests/unit
 
 sanity: setup ## ansible-test sanity on the built collection, without an ignore list

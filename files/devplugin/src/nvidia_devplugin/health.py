@@ -21,7 +21,6 @@ class HealthState:
 
     known: the uuids seen so far, so that a GPU that vanishes stays advertised, as unhealthy.
     records: by uuid of GPU or MIG device; who has none never had a fault.
-    unloaded: the kernel module was unloaded or replaced since the last inventory.
     mig: each GPU's MIG devices, for events that name an instance.
     removed: GPUs that left the bus while all others could be read: when they are back, they were initialised anew.
     """
@@ -29,7 +28,6 @@ class HealthState:
     known: tuple[str, ...] = ()
     driver: Fault | None = None
     records: Mapping[str, Record] = field(default_factory=dict)
-    unloaded: bool = False
     mig: Mapping[str, tuple[MigDevice, ...]] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()
 
@@ -54,8 +52,11 @@ class HealthState:
 def update(state: HealthState, policy: Policy, news: DriverUpdate, now: float = 0.0) -> HealthState:
     """The state after one update from the driver at `now`. An event whose GPU is not known concerns all GPUs."""
     if isinstance(news, DriverGone):
-        unloaded = state.unloaded or news.fault.code in _UNLOADED
-        return replace(state, driver=news.fault, unloaded=unloaded)
+        if news.fault.code in _UNLOADED:
+            # only a module that is loaded anew brings the GPUs back, and it initialises them
+            records = {uuid: recovery.reset(record, now) for uuid, record in state.records.items()}
+            return replace(state, driver=news.fault, records=records)
+        return replace(state, driver=news.fault)
     if isinstance(news, Inventory):
         return _checked(state, policy, news, now)
     if isinstance(news, Topology):
@@ -106,7 +107,7 @@ def _checked(state: HealthState, policy: Policy, news: Inventory, now: float) ->
         record = state.records.get(uuid, recovery.HEALTHY)
         if uuid in gone:
             continue  # a MIG device that was destroyed; if one comes again under its name, it is a new one
-        if state.unloaded or uuid in anew:
+        if uuid in anew:
             record = recovery.reset(record, now)
         record = recovery.check(record, reported.get(uuid), policy.recovery, now)
         if record != recovery.HEALTHY:
