@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench \
-	bench-daemon bench-ansible build release docs clean
+	bench-daemon soak bench-ansible build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ e2e: setup tools browser engine ## the whole chain on a real kubelet and API ser
 
 bench: bench-daemon ## benchmarks that print tables
 	$(PYTHON) tests/bench/facts.py
+
+soak: setup ## a million random faults, checks and acknowledgements in simulated time: nothing lost, nothing leaked
+	@PYTHONPATH=files/devplugin/src $(PYTHON) -m tests.bench.soak
 
 bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by sharing, beside what is wanted
 	@$(PYTHON) tests/bench/daemon.py
