@@ -10,7 +10,7 @@ IMAGE = f"docker.io/{images.BASE}"
 
 
 def gpu_pod(name: str, script: str, gpus: int = 1) -> dict[str, Any]:
-    """A pod that runs a shell script once and is given ``gpus`` whole GPUs."""
+    """A pod that runs a shell script once and is given ``gpus`` whole GPUs; with 0 it does not ask for the resource."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -24,7 +24,7 @@ def gpu_pod(name: str, script: str, gpus: int = 1) -> dict[str, Any]:
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sh", "-c", script],
-                    "resources": {"limits": {"nvidia.com/gpu": gpus}},
+                    "resources": {"limits": {"nvidia.com/gpu": gpus}} if gpus else {},
                 }
             ],
         },

@@ -44,6 +44,16 @@ def snapshot(node: Handle) -> str:
     return packages + "\n".join(sorted(files.splitlines()))
 
 
+def process(node: Handle, pod: str) -> tuple[str, str, str, int]:
+    """Who runs a pod: its container's id, first process, that one's start (proc(5), field 22 of stat), restarts."""
+    status = node.get("pod", pod)["status"]["containerStatuses"][0]
+    container = status["containerID"].removeprefix("containerd://")
+    tasks = dict(line.split()[:2] for line in node.execute("ctr", "-n", "k8s.io", "tasks", "ls").splitlines()[1:])
+    pid = tasks[container]
+    started = node.execute("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
+    return container, pid, started, status["restartCount"]
+
+
 def test_check_mode_goes_through_on_an_untouched_node_and_changes_nothing(node: Handle) -> None:
     before = snapshot(node)
     run = node.playbook("site.yml", "--check", "--diff")
@@ -54,10 +64,17 @@ def test_check_mode_goes_through_on_an_untouched_node_and_changes_nothing(node: 
 
 
 def test_site_takes_the_node_from_driver_to_schedulable_gpus(node: Handle) -> None:
+    node.apply(pods.gpu_pod("bystander", "exec sleep 86400", gpus=0))
+    wait_for("the pod bystander running", lambda: phase(node, "bystander") == "Running")
+    bystander, containerd = process(node, "bystander"), node.execute("pgrep", "-x", "containerd")
     run = node.playbook("site.yml")
     assert run.returncode == 0, run.output
     assert node.gpus("capacity") == 2
     assert node.gpus("allocatable") == 2
+    # containerd was restarted for its new runtime; the pod did not notice
+    assert node.execute("pgrep", "-x", "containerd") != containerd
+    assert process(node, "bystander") == bystander
+    node.kubectl("delete", "pod", "bystander")
 
 
 def test_a_second_run_changes_nothing(node: Handle) -> None:
