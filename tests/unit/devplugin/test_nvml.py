@@ -136,3 +136,17 @@ def test_numa_node_from_sysfs(tmp_path: Path, content, bus_id, expected):
     device.mkdir()
     (device / "numa_node").write_text(content)
     assert numa_node(tmp_path, bus_id) == expected
+
+
+def test_every_check_is_reported_while_something_waits_for_it():
+    script = Script(None, ONE, None, ONE, None, ONE)
+    got = queue.SimpleQueue()
+    watch = DriverWatch(got.put, lambda: script, 0.0)
+    watch.probing = True
+    before = watch.alive
+    watch.start()
+    try:
+        assert [got.get(timeout=TIMEOUT) for _ in range(3)] == [ONE, ONE, ONE]
+        assert watch.alive > before
+    finally:
+        watch.stop()
