@@ -39,6 +39,8 @@ def run(arguments, seconds):
         SourceError: ``unavailable`` when it cannot be started, ``timeout`` when it takes too long.
     """
     try:
+        # AnsibleModule.run_command knows no timeout, and waits for what it kills
+        # pylint: disable-next=ansible-bad-function
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as error:
         raise SourceError("unavailable", f"{arguments[0]} cannot be started: {error.strerror}") from error
