@@ -159,6 +159,7 @@ class Bench:
     @contextlib.asynccontextmanager
     async def daemon(self, kubelet: KubeletStub) -> AsyncIterator[asyncio.subprocess.Process]:
         nvmlsim.main(self.machine)  # in order, whatever the daemon before was told
+        (kubelet.directory / "nvidia.d/health.json").unlink(missing_ok=True)  # and remembers
         before = len(kubelet.registrations)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
