@@ -30,7 +30,10 @@ STRING(nvmlDeviceGetSerial, "serial")
 STRING(nvmlDeviceGetVbiosVersion, "vbios_version")
 STRING(nvmlDeviceGetBoardPartNumber, "board_part_number")
 STRING(nvmlDeviceGetInforomImageVersion, "inforom_image_version")
-STRING(nvmlDeviceGetGspFirmwareVersion, "gsp_firmware_version")
+// No length among its arguments, unlike the others: nvml.h wants room for NVML_GSP_FIRMWARE_VERSION_BUF_SIZE bytes.
+NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) {
+    return sim_get_string(device, "gsp_firmware_version", version, 0x40);
+}
 UINT(nvmlDeviceGetMinorNumber, "minor")
 UINT(nvmlDeviceGetBoardId, "board_id")
 UINT(nvmlDeviceGetMultiGpuBoard, "multi_gpu_board")
