@@ -19,6 +19,9 @@ from tests.sim.cluster import paths
 CONTAINERD = {"1.6": "bookworm", "1.7": "trixie", "2": "sid"}
 """Series of containerd -> the suite that has it."""
 
+DOCKER = {"26": "trixie"}
+"""Series of Docker Engine -> the suite that has it; later ones need a later C library than the node's."""
+
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -28,16 +31,31 @@ class EngineError(RuntimeError):
 
 def containerd(series: str, fetch: bool = True) -> Path:
     """The folder with containerd, its shims and ctr of a series of CONTAINERD. Raises EngineError."""
-    folder = _folder(f"containerd-{series}")
-    if not (folder / "usr/bin/containerd").exists():
+    folder = _engine("containerd", CONTAINERD, series, "containerd", fetch) / "usr/bin"
+    return _of_series(folder, "containerd", series)
+
+
+def docker(series: str, fetch: bool = True) -> Path:
+    """The folder with dockerd and docker-proxy of a series of DOCKER. Raises EngineError."""
+    folder = _engine("docker", DOCKER, series, "docker.io", fetch) / "usr/sbin"
+    return _of_series(folder, "dockerd", series)
+
+
+def _engine(name: str, suites: dict[str, str], series: str, package: str, fetch: bool) -> Path:
+    folder = _folder(f"{name}-{series}")
+    if not folder.exists():
         if not fetch:
-            raise EngineError(f"containerd {series} is not in the cache: python -m tests.e2e.engines fetches it")
-        _fetch("containerd", CONTAINERD[series], folder)
-    version = subprocess.run([folder / "usr/bin/containerd", "--version"], capture_output=True, text=True, check=False)
+            raise EngineError(f"{name} {series} is not in the cache: python -m tests.e2e.engines fetches it")
+        _fetch(package, suites[series], folder)
+    return folder
+
+
+def _of_series(folder: Path, program: str, series: str) -> Path:
+    version = subprocess.run([folder / program, "--version"], capture_output=True, text=True, check=False)
     found = re.search(r" v?(\d+\.\d+)", version.stdout)
     if not found or not f"{found[1]}.".startswith(f"{series}."):
-        raise EngineError(f"wanted containerd {series}, found {(version.stdout or version.stderr).strip()}")
-    return folder / "usr/bin"
+        raise EngineError(f"wanted {program} {series}, found {(version.stdout or version.stderr).strip()}")
+    return folder
 
 
 def crio() -> Path:
@@ -99,9 +117,9 @@ def _run(command: list[str], folder: Path) -> None:
 
 def main() -> int:
     missing = 0
-    for name, get in [(f"containerd {series}", lambda series=series: containerd(series)) for series in CONTAINERD] + [
-        ("CRI-O", crio)
-    ]:
+    engines = [(f"containerd {series}", lambda series=series: containerd(series)) for series in CONTAINERD]
+    engines += [(f"Docker {series}", lambda series=series: docker(series)) for series in DOCKER]
+    for name, get in [*engines, ("CRI-O", crio)]:
         try:
             print(f"{name}: {get()}")
         except EngineError as error:

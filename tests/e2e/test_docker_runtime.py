@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e import engines
 from tests.sim.cluster import cluster, docker, images
 from tests.sim.cluster.use import ROOT, Handle, PlaybookRun
 
@@ -310,3 +311,65 @@ def test_rootless_docker(node: Handle) -> None:
     assert "it counts for every engine" in flat(run).lower()
     again = role(node, play=play, docker_runtime_rootless=True)
     assert (again.returncode, again.changed) == (0, 0), again.output
+
+
+def forget_starts(node: Handle) -> None:
+    """Docker's unit may be started three times a minute; the tests are faster than that."""
+    node.execute("systemctl", "reset-failed", "docker.service")
+
+
+def cdi_folders(node: Handle) -> list[str]:
+    """Where the running engine looks for CDI specifications; the node's client is too old to show it."""
+    script = (
+        "import http.client, json, socket\n"
+        "connection = http.client.HTTPConnection('localhost')\n"
+        "connection.sock = socket.socket(socket.AF_UNIX)\n"
+        "connection.sock.connect('/var/run/docker.sock')\n"
+        "connection.request('GET', '/info')\n"
+        "print(json.dumps(json.load(connection.getresponse())['CDISpecDirs']))"
+    )
+    return json.loads(node.execute("python3", "-c", script)) or []
+
+
+def test_a_newer_engine(node: Handle) -> None:
+    """The same by the engine of today's Debian, which also has CDI to switch on."""
+    try:
+        folder = engines.docker("26")
+    except engines.EngineError as error:
+        pytest.skip(f"Docker 26 cannot be had here: {error}")
+    node.execute("systemctl", "stop", "docker.socket", "docker.service")
+    for program in ("dockerd", "docker-proxy"):
+        docker.run("cp", str(folder / program), f"{node.node}:/usr/sbin/{program}")
+    write(node, DAEMON_JSON, OPERATORS)
+    node.execute("rm", "-rf", "/var/lib/kubegpu")
+    node.execute("systemctl", "start", "docker.service")
+    assert info(node)["ServerVersion"].startswith("26.")
+    node.execute("docker", "run", "-d", "--runtime=runc", "--name", "newer", images.BASE, "sleep", "infinity")
+    state = ("docker", "inspect", "--format", "{{.State.Pid}} {{.State.StartedAt}}", "newer")
+    container, daemon = node.execute(*state), started(node)
+
+    run = role(node)
+    assert run.returncode == 0, run.output
+    assert (info(node)["DefaultRuntime"], info(node)["Runtimes"]["nvidia"]["path"]) == (
+        "nvidia",
+        "/usr/bin/nvidia-container-runtime",
+    )
+    assert role(node).changed == 0
+    # With a container that runs and no live-restore, CDI has to wait for leave to restart.
+    run = role(node, docker_runtime_cdi=True)
+    assert "which reads it only when it starts" in flat(run), run.output
+    assert json.loads(read(node))["features"] == {"cdi": True}
+    assert cdi_folders(node) == []
+    assert (node.execute(*state), started(node)) == (container, daemon)
+
+    forget_starts(node)
+    run = role(node, docker_runtime_cdi=True, docker_runtime_allow_restart="always")
+    assert run.returncode == 0, run.output
+    assert "/etc/cdi" in cdi_folders(node)
+    assert started(node) != daemon
+    assert role(node, docker_runtime_cdi=True).changed == 0
+    forget_starts(node)
+    run = role(node, docker_runtime_state="absent", docker_runtime_allow_restart="always")
+    assert (run.returncode, read(node)) == (0, OPERATORS), run.output
+    assert (info(node)["DefaultRuntime"], "nvidia" in info(node)["Runtimes"]) == ("runc", False)
+    assert cdi_folders(node) == []
