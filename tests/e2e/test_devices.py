@@ -21,6 +21,7 @@ from tests.sim.cluster.use import Handle, wait_for
 
 SPEC = cluster.Spec("dev6", gpus=2)
 GPU = "nvidia.com/gpu"
+NAMESPACE = "nvidia-device-plugin"
 SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 
 
@@ -55,6 +56,12 @@ def expect(machine: Handle, expected: dict[str, int]) -> None:
         wait_for(f"allocatable {expected}", lambda: amounts(machine) == expected, seconds=60)
     except wait.NotReadyError as error:
         raise AssertionError(f"{error}; allocatable is {amounts(machine)}") from error
+
+
+def plugin_pod(machine: Handle) -> str:
+    """The name of the plugin's pod that is ready, or nothing."""
+    ready = "jsonpath={.items[?(@.status.containerStatuses[0].ready==true)].metadata.name}"
+    return machine.kubectl("get", "pods", "-n", NAMESPACE, "-o", ready).strip()
 
 
 def start_pod(machine: Handle, name: str, resource: str, amount: int = 1) -> None:
@@ -111,6 +118,13 @@ def test_time_slicing_by_ten_with_distinct_gpus(machine: Handle) -> None:
     machine.execute("systemctl", "restart", "kubelet")
     expect(machine, {GPU: 10})
     delete_pods(machine)
+    # Another pod of the plugin knows of it too, until somebody says that the GPU was looked after.
+    before = plugin_pod(machine)
+    machine.kubectl("delete", "pod", before, "-n", NAMESPACE, "--wait=true")
+    wait_for("another pod of the plugin", lambda: plugin_pod(machine) not in ("", before))
+    expect(machine, {GPU: 10})
+    machine.kubectl("exec", "-n", NAMESPACE, plugin_pod(machine), "--", "nvidia-devplugin", "ack", "1")
+    expect(machine, {GPU: 20})
 
 
 def test_renamed_and_shared(machine: Handle) -> None:
