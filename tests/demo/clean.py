@@ -30,7 +30,7 @@ def main() -> int:
     if built:
         docker.run("rmi", "-f", *built)
     images.remove()
-    for tag in docker.run("images", "--format", "{{.Repository}}:{{.Tag}}", "kubegpu-tk-dnf").split():
+    for tag in docker.run("images", "--format", "{{.Repository}}:{{.Tag}}", "kubegpu-tk-*").split():
         docker.run("rmi", "-f", tag)
     print(f"removing {paths.cache()}")
     for entry in paths.cache().iterdir():

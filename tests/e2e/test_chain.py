@@ -198,6 +198,10 @@ def test_an_xid_of_the_application_leaves_the_gpu_alone_a_critical_one_takes_it_
     wait_for("a pod on the healthy GPU", lambda: phase(node, "survivor") == "Succeeded")
     assert UUID.findall(node.kubectl("logs", "survivor")) == gpu_uuids(node)[:1]
     delete_pods(node)
+    # … until somebody says that it was looked after.
+    plugin = plugin_pod(node)["metadata"]["name"]
+    node.kubectl("exec", "-n", "nvidia-device-plugin", plugin, "--", "nvidia-devplugin", "ack", "1")
+    wait_for("both GPUs again", lambda: node.gpus("allocatable") == 2)
 
 
 def test_an_unparsable_daemon_json_stops_the_role_and_stays_as_it_was(node: Handle) -> None:

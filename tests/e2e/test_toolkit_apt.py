@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import PACKAGES, URL, Machine, machine
+from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, machine
 from tests.sim.cluster import images
 from tests.sim.toolkit import aptrepo, build_repo
 
@@ -47,10 +47,6 @@ def versions(node: Machine) -> dict[str, str]:
     out = node.shell("dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' '*nvidia-container*' || true")
     rows = [row.split() for row in out.splitlines()]
     return {row[1]: row[2] for row in rows if row[0].endswith("i")}
-
-
-def all_of(version: str) -> dict[str, str]:
-    return dict.fromkeys(PACKAGES, version)
 
 
 def test_a_life(node: Machine) -> None:
@@ -191,6 +187,19 @@ def test_old_sources(node: Machine) -> None:
     assert node.execute("cat", mixed).splitlines() == ["#deb file:/nowhere /", "deb file:/srv/mine /"]
 
 
+def test_deb822(node: Machine) -> None:
+    """The form of Debian 13 and Ubuntu 24.04; a change of form leaves one source."""
+    folder = "/etc/apt/sources.list.d"
+    node.settles(apt_source_format="list", version="1.16.2")
+    assert node.shell(f"ls {folder}").split() == ["nvidia-container-toolkit.list"]
+    node.settles(apt_source_format="deb822")
+    assert node.shell(f"ls {folder}").split() == ["nvidia-container-toolkit.sources"]
+    assert f"URIs: {URL}/stable/deb/amd64" in node.execute("cat", f"{folder}/nvidia-container-toolkit.sources")
+    assert versions(node) == all_of(NEWER)
+    node.works(state="absent")
+    assert node.shell(f"ls {folder}") == ""
+
+
 def test_a_source_with_another_key_is_named(node: Machine) -> None:
     """apt takes one value of signed-by for a repository: the old source must go, and the message says how."""
     node.shell(f"echo 'deb [signed-by=/srv/other.asc] {URL}/stable/deb/amd64 /' > /etc/apt/sources.list.d/mine.list")
@@ -201,21 +210,12 @@ def test_a_source_with_another_key_is_named(node: Machine) -> None:
 
 def test_proxy(node: Machine) -> None:
     """The host name is the proxy's business alone: this machine cannot resolve it."""
-    proxy = "http://127.0.0.1:8081"
-    script = (
-        "import http.server, urllib.parse\n"
-        "class Proxy(http.server.SimpleHTTPRequestHandler):\n"
-        "    def translate_path(self, path):\n"
-        "        return super().translate_path(urllib.parse.urlsplit(path).path)\n"
-        "    def __init__(self, *a): super().__init__(*a, directory='/srv')\n"
-        "http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Proxy).serve_forever()\n"
-    )
-    node.shell(f"cat > /tmp/proxy.py <<'END'\n{script}END\npython3 /tmp/proxy.py >/tmp/proxy.log 2>&1 &")
     mirror = "http://mirror.invalid/libnvidia-container"
+    node.start_proxy()
     node.refuses("cannot be fetched", "container_toolkit_proxy", repo_url=mirror)
-    node.settles(repo_url=mirror, proxy=proxy)
+    node.settles(repo_url=mirror, proxy=node.PROXY)
     assert versions(node) == all_of(NEWER)
-    assert "GET http://mirror.invalid/libnvidia-container/stable/deb/amd64/" in node.execute("cat", "/tmp/proxy.log")
+    assert "GET http://mirror.invalid/libnvidia-container/stable/deb/amd64/" in node.proxy_log()
     node.works(state="absent")
     assert "proxy" not in node.files("/etc/apt").lower()
 

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import PACKAGES, URL, Machine, machine
-from tests.sim.cluster import docker, images, paths
+from tests.e2e.toolkit import URL, Machine, all_of, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import rpm_versions as versions
 
-IMAGE = "kubegpu-tk-dnf:1"
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
-# Ansible takes the package manager from the distribution, and this machine's distribution has another.
-DNF = ("-e", "__container_toolkit_pkg_mgr=dnf")
 PLACES = ("/etc", "/usr/bin", "/var/lib/kubegpu")
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rpm repository, built inside the image since few machines that run these tests have rpmbuild."""
-    images.ensure(print)
-    toolkit = paths.SIM / "toolkit"
-    docker.build(toolkit, toolkit / "rpm-node.Dockerfile", "node", IMAGE, BASE=images.BASE)
-    outdir = tmp_path_factory.mktemp("rpm")
-    docker.run("run", "--rm", "--network", "none", "--volume", f"{toolkit}:/src:ro", "--volume", f"{outdir}:/out",
-               "--entrypoint", "python3", IMAGE, "-B", "/src/build_rpm_repo.py", "/out/srv")  # fmt: skip
-    return outdir / "srv"
+def image() -> str:
+    return rpm_image("dnf")
+
+
+@pytest.fixture(scope="module")
+def repository(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rpm_repository(image, tmp_path_factory.mktemp("rpm"))
 
 
 @pytest.fixture
-def node(repository: Path, tmp_path: Path) -> Iterator[Machine]:
-    served = tmp_path / "srv"
-    shutil.copytree(repository, served)
-    with machine(IMAGE, served, tmp_path) as node:
-        # Debian's rpm keeps its database in the user's home
-        node.shell("echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; mkdir -p /var/lib/rpm; rpm --initdb")
-        fingerprint = (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
-        node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
-        node.options = DNF
-        node.serve()
+def node(image: str, repository: Path, tmp_path: Path) -> Iterator[Machine]:
+    with rpm_machine(image, "dnf", repository, tmp_path) as node:
         yield node
-
-
-def versions(node: Machine) -> dict[str, str]:
-    rows = node.shell("rpm -qa --queryformat '%{NAME} %{VERSION}-%{RELEASE}\\n'").splitlines()
-    return dict(row.split() for row in rows)
-
-
-def all_of(version: str) -> dict[str, str]:
-    return dict.fromkeys(PACKAGES, version)
 
 
 def test_a_life(node: Machine) -> None:
@@ -92,3 +69,34 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     index.unlink()
     node.refuses("The repository cannot be reached from the node")
     assert versions(node) == {}
+
+
+def test_mirror_with_a_key_of_its_own_and_a_proxy(node: Machine, repository: Path, tmp_path: Path) -> None:
+    """The key comes from the machine that runs Ansible, and the mirror's host name is the proxy's business alone."""
+    key = tmp_path / "key.asc"
+    key.write_bytes((repository / "libnvidia-container/gpgkey").read_bytes())
+    (tmp_path / "srv/libnvidia-container/gpgkey").unlink()
+    (tmp_path / "srv/mirror").symlink_to("libnvidia-container")
+    mirror = {"repo_url": URL.replace("libnvidia-container", "mirror"), "repo_key_file": str(key)}
+    node.works(**mirror, version="1.16.2")
+    assert versions(node) == all_of(OLDER)
+    node.start_proxy()
+    through = {"repo_url": "http://mirror.invalid/mirror", "repo_key_file": str(key)}
+    node.refuses("The repository cannot be reached from the node", **through)
+    node.settles(**through, proxy=node.PROXY)
+    assert versions(node) == all_of(NEWER)
+    assert "GET http://mirror.invalid/mirror/stable/rpm/" in node.proxy_log()
+    node.works(state="absent")
+    assert "mirror.invalid" not in node.shell("cat /etc/dnf/dnf.conf /etc/yum.repos.d/* 2>/dev/null || true")
+
+
+def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
+    node.works(version="1.16.2")
+    pid = node.shell(
+        "mkdir -p /var/cache/dnf; sleep 900 >/dev/null 2>&1 & echo $! | tee /var/cache/dnf/metadata_lock.pid"
+    )
+    node.refuses("Another package manager is at work", pid, version="1.17.8")
+    assert versions(node) == all_of(OLDER)
+    node.shell(f"kill {pid}; rm /var/cache/dnf/metadata_lock.pid")  # as one that has ended leaves it
+    node.works(version="1.17.8")
+    assert versions(node) == all_of(NEWER)

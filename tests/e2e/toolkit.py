@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sim.cluster import docker
+from tests.sim.cluster import docker, images, paths
 from tests.sim.cluster.use import ROOT, PlaybookRun
 
 URL = "http://127.0.0.1:8080/libnvidia-container"
@@ -48,6 +49,23 @@ class Machine:
             "for i in $(seq 50); do python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8080))'"
             " 2>/dev/null && exit; sleep 0.1; done; exit 1"
         )
+
+    PROXY = "http://127.0.0.1:8081"
+
+    def start_proxy(self) -> None:
+        """A proxy at PROXY that gives what lies in /srv, whatever host is asked for, and says what was asked."""
+        script = (
+            "import http.server, urllib.parse\n"
+            "class Proxy(http.server.SimpleHTTPRequestHandler):\n"
+            "    def translate_path(self, path):\n"
+            "        return super().translate_path(urllib.parse.urlsplit(path).path)\n"
+            "    def __init__(self, *a): super().__init__(*a, directory='/srv')\n"
+            "http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Proxy).serve_forever()\n"
+        )
+        self.shell(f"cat > /tmp/proxy.py <<'END'\n{script}END\npython3 /tmp/proxy.py >/tmp/proxy.log 2>&1 &")
+
+    def proxy_log(self) -> str:
+        return self.execute("cat", "/tmp/proxy.log")
 
     def role(self, *options: str, **variables: Any) -> PlaybookRun:
         """Runs the role with variables of the role (without its prefix) on top of the machine's own."""
@@ -103,3 +121,60 @@ def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
         yield Machine(name, work)
     finally:
         docker.run("rm", "--force", name)
+
+
+def rpm_image(package_manager: str) -> str:
+    """The image of a machine whose package manager is dnf or zypper, made of Debian's packages."""
+    packages = {"dnf": "dnf python3-dnf dnf-plugins-core", "zypper": "zypper"}[package_manager]
+    image = f"kubegpu-tk-{package_manager}:1"
+    toolkit = paths.SIM / "toolkit"
+    images.ensure(print)
+    options = {"BASE": images.BASE, "PACKAGES": f"{packages} createrepo-c"}
+    docker.build(toolkit, toolkit / "rpm-node.Dockerfile", "node", image, **options)
+    return image
+
+
+def rpm_repository(image: str, outdir: Path) -> Path:
+    """The rpm repository, built inside the image since few machines that run these tests have rpmbuild."""
+    docker.run("run", "--rm", "--network", "none", "--volume", f"{paths.SIM / 'toolkit'}:/src:ro",
+               "--volume", f"{outdir}:/out", "--entrypoint", "python3", image,
+               "-B", "/src/build_rpm_repo.py", "/out/srv")  # fmt: skip
+    return outdir / "srv"
+
+
+_BYSTANDER = """
+cd /tmp
+printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\n' > b.spec
+printf '%%description\\nx\\n%%files\\n' >> b.spec
+rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
+"""
+
+
+@contextmanager
+def rpm_machine(image: str, package_manager: str, repository: Path, work: Path) -> Iterator[Machine]:
+    """A machine with rpm, and a copy of the repository of its own."""
+    served = work / "srv"
+    shutil.copytree(repository, served)
+    with machine(image, served, work) as node:
+        # Debian's rpm keeps its database in the user's home
+        node.shell("mkdir -p /etc/rpm /var/lib/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; rpm --initdb")
+        if package_manager == "zypper":
+            node.execute("mkdir", "-p", "/etc/zypp/repos.d")  # Debian's package leaves it out
+            node.shell(_BYSTANDER)  # zypper fails when the last package of all is removed
+        fingerprint = (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
+        node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
+        # Ansible takes the package manager from the distribution, and this machine's distribution has another.
+        node.options = ("-e", f"__container_toolkit_pkg_mgr={package_manager}")
+        node.serve()
+        yield node
+
+
+def rpm_versions(node: Machine) -> dict[str, str]:
+    """Installed packages of the toolkit and their versions."""
+    rows = node.shell("rpm -qa --queryformat '%{NAME} %{VERSION}-%{RELEASE}\\n'").splitlines()
+    return {name: version for name, version in map(str.split, rows) if name not in ("gpg-pubkey", "bystander")}
+
+
+def all_of(version: str) -> dict[str, str]:
+    """The four packages in one version."""
+    return dict.fromkeys(PACKAGES, version)

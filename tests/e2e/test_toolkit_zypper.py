@@ -1,0 +1,73 @@
+"""The role container_toolkit with a real zypper and rpm, on a machine made of Debian's packages of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.toolkit import Machine, all_of, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import rpm_versions as versions
+
+OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
+STABLE = "libnvidia-container/stable/rpm/x86_64"
+PLACES = ("/etc", "/usr/bin", "/var/lib/kubegpu")
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    return rpm_image("zypper")
+
+
+@pytest.fixture(scope="module")
+def repository(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rpm_repository(image, tmp_path_factory.mktemp("rpm"))
+
+
+@pytest.fixture
+def node(image: str, repository: Path, tmp_path: Path) -> Iterator[Machine]:
+    with rpm_machine(image, "zypper", repository, tmp_path) as node:
+        yield node
+
+
+def test_a_life(node: Machine) -> None:
+    """Preview, pin, upgrade, refuse and allow a downgrade, hold, remove without a trace."""
+    before = node.files(*PLACES)
+    node.works("--check", "--diff")
+    assert (versions(node), node.files(*PLACES)) == ({}, before)
+    node.settles(version="1.16.2")
+    assert versions(node) == all_of(OLDER)
+    node.settles(version=">=1.17")
+    assert versions(node) == all_of(NEWER)
+    node.refuses("newer than the wanted 1.16.2", version="1.16.2")
+    node.settles(version="1.16.2", allow_downgrade=True, hold=True)
+    assert versions(node) == all_of(OLDER)
+    node.execute("zypper", "--non-interactive", "update")
+    assert versions(node) == all_of(OLDER)
+    node.settles(hold=False)
+    assert versions(node) == all_of(NEWER)
+    node.settles(state="absent")
+    assert versions(node) == {}
+    assert "nvidia" not in node.shell(
+        "rpm -qa; find /etc/zypp /var/cache/zypp /etc/nvidia-container-runtime -type f 2>/dev/null || true"
+    )
+
+
+def test_versions_channels_and_a_folder(node: Machine) -> None:
+    node.refuses(f"It has: {NEWER}, {OLDER}.", version="1.17.9")
+    node.settles(package_folder=f"/srv/{STABLE}", version="1.16.2")
+    assert versions(node) == all_of(OLDER)
+    node.settles(repo_channel="experimental")
+    assert versions(node) == all_of(EXPERIMENTAL)
+
+
+def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> None:
+    node.refuses("is not the one that the repository should be signed with", repo_key_fingerprint="0" * 40)
+    index = tmp_path / "srv" / STABLE / "repodata/repomd.xml"
+    text = index.read_text()
+    index.write_text(text + "<!-- changed -->\n")
+    node.refuses("The repository's signature does not fit its index")
+    index.unlink()
+    node.refuses("The repository cannot be reached from the node")
+    assert versions(node) == {}
