@@ -35,12 +35,14 @@ def test_neither_is_there(tmp_path):
 
 
 def test_a_process_of_this_machine(tmp_path):
-    program = tmp_path / "nv-fabricmanager"
+    # a name that nobody else's process has, longer than the kernel keeps (15 bytes, proc(5))
+    program = tmp_path / f"fm{os.getpid():08d}-fabricmanager"
     shutil.copy(shutil.which("sleep"), program)
-    assert "nv-fabricmanage" not in services.process_names()
+    kept = program.name[:15]
+    assert kept not in services.process_names()
     with subprocess.Popen([str(program), "60"]) as running:
         try:
-            assert "nv-fabricmanage" in services.process_names()
+            assert kept in services.process_names()
         finally:
             os.kill(running.pid, 15)
 
