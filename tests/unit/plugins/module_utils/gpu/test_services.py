@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -42,6 +43,10 @@ def test_a_process_of_this_machine(tmp_path):
     assert kept not in services.process_names()
     with subprocess.Popen([str(program), "60"]) as running:
         try:
+            # exec closes the pipe that Popen waits for a moment before it sets the name
+            deadline = time.monotonic() + 30
+            while kept not in services.process_names() and time.monotonic() < deadline:
+                time.sleep(0.01)
             assert kept in services.process_names()
         finally:
             os.kill(running.pid, 15)
