@@ -45,6 +45,8 @@ options:
   gather_timeout:
     description:
       - How many seconds a source may take. A GPU that hangs then costs this time, and not the play.
+      - C(nvidia-smi) is called several times, which share these seconds. What the calls after C(nvidia-smi -q -x) would
+        add is V(null) when the time is over, and a warning names them.
       - Without persistence mode each GPU can take seconds to wake up.
     type: float
     default: 30
@@ -252,7 +254,9 @@ ansible_facts:
                 The driver was upgraded while it was in use. Drain the node and reboot it, or unload and reload the
                 nvidia modules; hold the driver's packages against unattended upgrades.
         count:
-          description: Number of GPUs in RV(ansible_facts.nvidia_gpu.gpus).
+          description: >-
+            Number of GPUs that the driver has, also where O(gather_subset) leaves out
+            RV(ansible_facts.nvidia_gpu.gpus).
           type: int
           returned: always
           sample: 8
@@ -1137,10 +1141,12 @@ def read_smi(chosen, seconds, addresses):
     program = deadline.find("nvidia-smi")
     if program is None:
         raise SourceError("unavailable", "nvidia-smi is not installed")
-    return smi.read(lambda arguments: deadline.run([program, *arguments], seconds), addresses, chosen)
+    run = deadline.shared(seconds)
+    return smi.read(lambda arguments: run([program, *arguments]), addresses, chosen)
 
 
 def gather(parameters, chosen):
+    """The facts, and warnings about what a source that answered left open."""
     root, seconds = parameters["host_root"], parameters["gather_timeout"]
     machine = host.read(root)
     readers = {
@@ -1153,9 +1159,10 @@ def gather(parameters, chosen):
     machine["device_nodes"] = host.device_nodes(root)
     tools = toolkit.unknown()
     if "toolkit" in chosen:
-        tools = toolkit.read(deadline.find, lambda arguments: deadline.run(arguments, seconds))
+        tools = toolkit.read(deadline.find, deadline.shared(seconds))
     daemons = services.read(root) if "services" in chosen else None
-    return facts.build(machine, tools, *answered, chosen=chosen, daemons=daemons, root=root)
+    found = facts.build(machine, tools, *answered, chosen=chosen, daemons=daemons, root=root)
+    return found, (answered[1] or {}).get("unanswered", [])
 
 
 def main():
@@ -1181,7 +1188,10 @@ def main():
         chosen = subsets.choose(module.params["gather_subset"])
     except ValueError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, ansible_facts={"nvidia_gpu": gather(module.params, chosen)})
+    found, unanswered = gather(module.params, chosen)
+    for what in unanswered:
+        module.warn(f"{what}; facts that need it are null")
+    module.exit_json(changed=False, ansible_facts={"nvidia_gpu": found})
 
 
 if __name__ == "__main__":

@@ -25,12 +25,26 @@ def find(name):
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_SEARCH_PATH]))
 
 
-def run(arguments, seconds):
+def shared(seconds):
+    """``run`` for several programs that may take so long together.
+
+    Args:
+        seconds (float): how long they may take, from now on.
+
+    Returns:
+        Callable[[list[str]], tuple[int, str, str]]: ``run`` without its ``seconds``.
+    """
+    end = time.monotonic() + seconds
+    return lambda arguments: run(arguments, seconds, max(end - time.monotonic(), 0))
+
+
+def run(arguments, seconds, left=None):
     """Runs a program without a shell.
 
     Args:
         arguments (list[str]): program and arguments.
         seconds (float): how long it may take.
+        left (float | None): how much of that is left; None: all.
 
     Returns:
         tuple[int, str, str]: exit status, standard output, standard error.
@@ -38,6 +52,9 @@ def run(arguments, seconds):
     Raises:
         SourceError: ``unavailable`` when it cannot be started, ``timeout`` when it takes too long.
     """
+    message = f"{arguments[0]} did not end within {seconds:g} s"
+    if left is not None and left <= 0:
+        raise SourceError("timeout", message)
     try:
         # AnsibleModule.run_command knows no timeout, and waits for what it kills
         # pylint: disable-next=ansible-bad-function
@@ -45,11 +62,11 @@ def run(arguments, seconds):
     except OSError as error:
         raise SourceError("unavailable", f"{arguments[0]} cannot be started: {error.strerror}") from error
     try:
-        output, errors = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=seconds if left is None else left)
     except subprocess.TimeoutExpired as error:
         # Killed, but not waited for: a process inside a hanging driver dies when the driver lets it go.
         process.kill()
-        raise SourceError("timeout", f"{arguments[0]} did not end within {seconds:g} s") from error
+        raise SourceError("timeout", message) from error
     return process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
 

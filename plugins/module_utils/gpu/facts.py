@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import health, problems, services, subsets, topology
 from .errors import SourceError
-from .shape import architecture_of, empty_gpu
+from .shape import architecture_of, empty_gpu, fermi_capability
 
 # After these answers another way to ask the same driver would only say the same again.
 _CONCLUSIVE = ("driver_not_loaded", "version_mismatch", "no_permission", "gpu_lost", "timeout")
@@ -131,6 +131,7 @@ def _complete(gpus, devices):
             gpu["pci"]["numa_node"] = device["numa_node"]
             for field in ("vendor_id", "device_id", "subsystem_vendor_id", "subsystem_device_id"):
                 gpu["pci"][field] = gpu["pci"][field] or device[field]
+        gpu["compute_capability"] = gpu["compute_capability"] or fermi_capability(gpu["pci"]["device_id"])
         gpu["architecture"] = gpu["architecture"] or architecture_of(gpu["compute_capability"])
 
 

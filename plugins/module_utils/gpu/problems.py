@@ -112,7 +112,8 @@ def _none_listed(on_pci):
     return _problem(
         "no_device",
         f"{message}.",
-        "Look for NVRM messages in the kernel log (dmesg): the GPU may need a newer driver, or the open kernel module. "
+        "Look for NVRM messages in the kernel log (dmesg): the GPU may be too new or too old for this driver, or need "
+        "the open kernel module. "
         "In a container, check that the GPUs' device nodes (/dev/nvidia0, ...) were passed in.",
     )
 

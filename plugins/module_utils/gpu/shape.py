@@ -282,6 +282,7 @@ def architecture_of(compute_capability):
     if major == 7:
         return "Turing" if minor >= 5 else "Volta"
     return {
+        2: "Fermi",
         3: "Kepler",
         5: "Maxwell",
         6: "Pascal",
@@ -291,6 +292,32 @@ def architecture_of(compute_capability):
         11: "Blackwell",
         12: "Blackwell",
     }.get(major)
+
+
+# The first three digits of the device IDs of all Fermi chips (https://pci-ids.ucw.cz, vendor 10de): GF100 and GF110
+# have compute capability 2.0, the smaller ones 2.1. No other chip shares these digits.
+_FERMI = {
+    **dict.fromkeys(("06c", "06d", "108", "109"), "2.0"),
+    **dict.fromkeys(
+        ["0dc", "0dd", "0de", "0df", "0e2", "0e3", "0f0", "104", "105", "107", "114", "120", "121", "124", "125"],
+        "2.1",
+    ),
+}
+
+
+def fermi_capability(device_id):
+    """The compute capability of a GPU that is older than Kepler, known by its PCI device ID.
+
+    nvidia-smi tells compute capabilities from driver 510 on only, and Fermi's last driver is 390.
+
+    Args:
+        device_id (str | None): like ``0x06d1``.
+
+    Returns:
+        str | None: None for what is no Fermi.
+    """
+    match = re.match(r"^0x([0-9a-f]{3})[0-9a-f]$", (device_id or "").lower())
+    return _FERMI.get(match.group(1)) if match else None
 
 
 def cuda_version(number):

@@ -76,7 +76,8 @@ def read(run, addresses=(), chosen=frozenset(SUBSETS)):
         dict: as ``nvml.read``.
 
     Raises:
-        SourceError: nvidia-smi failed, or wrote what is no XML.
+        SourceError: ``-q -x`` failed, or wrote what is no XML. What the other calls would add stays None where they
+            fail; ``unanswered`` of the result then says which.
     """
     status, output, errors = run(["-q", "-x"])
     lost = lost_gpus(output + "\n" + errors, addresses)
@@ -99,20 +100,29 @@ def read(run, addresses=(), chosen=frozenset(SUBSETS)):
     result["count"] = len(result["gpus"])
     if "gpus" not in chosen:
         result["gpus"] = []
+    unanswered = []
+
+    def more(*arguments):
+        """Standard output of a call that adds to what is known; empty where it hangs or cannot be started."""
+        try:
+            return run([*arguments, *selection])[1]
+        except SourceError as error:
+            unanswered.append(f"nvidia-smi {arguments[0]}: {error.detail}")
+            return ""
+
     if "mig" in chosen and any(gpu["mig"]["instances"] for gpu in result["gpus"]):
-        add_mig_names(result["gpus"], run(["-L", *selection])[1])
+        add_mig_names(result["gpus"], more("-L"))
     if result["gpus"]:
-        add_compute_capabilities(
-            result["gpus"], run(["--query-gpu=pci.bus_id,compute_cap", "--format=csv,noheader", *selection])[1]
-        )
+        add_compute_capabilities(result["gpus"], more("--query-gpu=pci.bus_id,compute_cap", "--format=csv,noheader"))
     if "nvlink" in chosen:
-        states = run(["nvlink", "-s", *selection])[1]
+        states = more("nvlink", "-s")
         # Nobody answers at the other end of links that are all down.
-        ends = run(["nvlink", "-p", *selection])[1] if "GB/s" in states else ""
+        ends = more("nvlink", "-p") if "GB/s" in states else ""
         add_nvlinks(result["gpus"], states, ends)
     if "topology" in chosen:
-        matrix = run(["topo", "-m"])[1] if len(result["gpus"]) > 1 else ""
-        result["topology"] = topology.parse(matrix, result["gpus"])
+        selection = []  # topo takes no selection
+        result["topology"] = topology.parse(more("topo", "-m") if len(result["gpus"]) > 1 else "", result["gpus"])
+    result["unanswered"] = unanswered
     return result
 
 

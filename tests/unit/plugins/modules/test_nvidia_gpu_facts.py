@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,48 @@ def test_a_driver_that_hangs_costs_the_time_that_was_given(machine):
     machine.environment["PYTHONPATH"] += f":{machine.folder}"
     answer = machine.module("nvidia_gpu_facts", host_root=str(machine.root), gather_timeout=0.5)
     assert answer["ansible_facts"]["nvidia_gpu"]["problem"]["code"] == "timeout"
+
+
+def in_front_of_nvidia_smi(machine, script):
+    """A program of the same name that does something first."""
+    program = machine.folder / "bin/nvidia-smi"
+    program.parent.mkdir()
+    real = shutil.which("nvidia-smi", path=machine.environment["PATH"])
+    program.write_text(f'#!/bin/sh\n{script}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    machine.environment["PATH"] = f"{program.parent}:{machine.environment['PATH']}"
+
+
+def test_the_time_is_for_all_calls_of_nvidia_smi_together(machine):
+    everything = machine.facts("nvidia-smi")
+    in_front_of_nvidia_smi(machine, 'test "$1" = -q || exec sleep 60')
+    start = time.monotonic()
+    answer = machine.module("nvidia_gpu_facts", sources=["nvidia-smi"], host_root=str(machine.root), gather_timeout=3)
+    # Each of the four calls that hang would take three seconds by itself.
+    assert time.monotonic() - start < 9
+    facts = answer["ansible_facts"]["nvidia_gpu"]
+    assert (facts["source"], facts["count"], facts["problem"]) == ("nvidia-smi", 2, None)
+    assert "nvidia-smi nvlink: " in json.dumps(answer["warnings"])
+    for told, whole in zip(facts["gpus"], everything["gpus"], strict=True):
+        assert (told["uuid"], told["power"]) == (whole["uuid"], whole["power"])
+        assert (told["compute_capability"], told["nvlink"]["links_total"]) == (None, None)
+
+
+@pytest.mark.parametrize("source", ["nvml", "nvidia-smi"])
+def test_a_user_who_may_not_talk_to_the_driver(machine, source):
+    # The simulated driver lets everybody in: both answer as the real ones do where /dev/nvidiactl cannot be opened.
+    (machine.folder / "pynvml.py").write_text(
+        "class NVMLError(Exception):\n    value = 4\ndef nvmlInit(): raise NVMLError('Insufficient Permissions')\n"
+    )
+    machine.environment["PYTHONPATH"] += f":{machine.folder}"
+    in_front_of_nvidia_smi(machine, "echo 'Failed to initialize NVML: Insufficient Permissions'; exit 4")
+    facts = machine.facts(source)
+    assert (facts["source"], facts["driver_loaded"], facts["reboot_required"]) == ("sysfs", True, False)
+    assert facts["problem"]["code"] == "no_permission"
+    assert "Insufficient Permissions" in facts["problem"]["message"]
+    assert "become: true" in facts["problem"]["hint"]
+    # What everybody may read is there all the same.
+    assert [gpu["name"] for gpu in facts["gpus"]] == ["NVIDIA H100 80GB HBM3"] * 2
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,18 @@ def test_run_gives_up_after_the_deadline():
     assert caught.value.kind == "timeout"
 
 
+def test_several_runs_share_one_deadline():
+    run = deadline.shared(0.6)
+    start = time.monotonic()
+    assert run(["sleep", "0.4"])[0] == 0
+    with pytest.raises(SourceError, match=r"^sleep did not end within 0\.6 s$") as caught:
+        run(["sleep", "30"])
+    assert caught.value.kind == "timeout"
+    with pytest.raises(SourceError, match=r"^true did not end within 0\.6 s$"):
+        run(["true"])
+    assert time.monotonic() - start < 5
+
+
 def test_run_of_a_program_that_is_not_there():
     with pytest.raises(SourceError, match="cannot be started: No such file or directory") as caught:
         deadline.run(["/nonexistent/nvidia-smi"], 1)

@@ -73,6 +73,39 @@ def test_cuda_version(number, expected):
     assert shape.cuda_version(number) == expected
 
 
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("0x06d1", "2.0"),  # Tesla C2050, GF100
+        ("0x1091", "2.0"),  # Tesla M2090, GF110
+        ("0x0DC4", "2.1"),  # GeForce GTS 450, GF106
+        ("0x1140", "2.1"),  # GF117M
+        ("0x102d", None),  # Tesla K80
+        ("0x0fc6", None),  # GeForce GTX 650, GK107
+        ("0x2330", None),
+        (None, None),
+    ],
+)
+def test_fermi_is_known_by_its_device_id(device, expected):
+    assert shape.fermi_capability(device) == expected
+    assert shape.architecture_of(expected) == (expected and "Fermi")
+
+
+def test_processes_are_one_entry_for_each_process_and_instance():
+    found = [(7, "C", None, None, None), (7, "MC", 5, None, None), (3, "G", 1, None, None), (3, "C", 1, 2, 0)]
+    merged = shape.merge_processes(found)
+    assert [(entry["pid"], entry["type"], entry["memory_used_bytes"]) for entry in merged] == [
+        (3, "G", 1),
+        (3, "C", 1),
+        (7, "M+C", 5),
+    ]
+    assert [(entry["gpu_instance_id"], entry["compute_instance_id"]) for entry in merged] == [
+        (None, None),
+        (2, 0),
+        (None, None),
+    ]
+
+
 def test_an_empty_gpu_is_a_new_one_each_time():
     shape.empty_gpu()["mig"]["instances"].append("left over")
     assert shape.empty_gpu()["mig"]["instances"] == []

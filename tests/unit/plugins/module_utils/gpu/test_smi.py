@@ -392,6 +392,41 @@ def test_counting_needs_no_gpu():
     ]
 
 
+@pytest.mark.parametrize("hanging", ["-L", "--query-gpu=pci.bus_id,compute_cap", "nvlink", "topo"])
+def test_what_one_more_question_cannot_get_stays_empty_and_costs_nothing_else(hanging):
+    mig = samples.mig_device(0, 1, 0, 40448)
+    whole = samples.document(
+        samples.h100_of_550(mig=mig, mig_mode="Enabled"),
+        samples.h100_of_550("00000000:3B:00.0", 1),
+        driver="550.54.15",
+        cuda="12.4",
+    )
+    fake = FakeSmi(query=(0, whole, ""), listing=(0, "", ""))
+
+    def run(arguments):
+        if arguments[0] == hanging:
+            raise SourceError("timeout", "nvidia-smi did not end within 1 s")
+        return fake(arguments)
+
+    result = smi.read(run)
+    assert (result["count"], result["driver_version"]) == (2, "550.54.15")
+    assert [gpu["name"] for gpu in result["gpus"]] == ["NVIDIA H100 80GB HBM3"] * 2
+    assert [gpu["compute_capability"] for gpu in result["gpus"]] == [None, None]
+    assert [gpu["nvlink"] for gpu in result["gpus"]] == [empty_gpu()["nvlink"]] * 2
+    assert result["topology"] == [{"gpus": [0, 1], "connection": None, "nvlinks": None}]
+    assert result["gpus"][0]["mig"]["instances"][0]["gpu_instance_id"] == 1
+    assert result["unanswered"] == [f"nvidia-smi {hanging}: nvidia-smi did not end within 1 s"]
+
+
+def test_the_first_question_must_be_answered():
+    def run(arguments):
+        raise SourceError("timeout", "nvidia-smi did not end within 1 s")
+
+    with pytest.raises(SourceError) as caught:
+        smi.read(run)
+    assert caught.value.kind == "timeout"
+
+
 LINKED = samples.document(
     samples.h100_of_550(), samples.h100_of_550("00000000:3B:00.0", 1), driver="550.54.15", cuda="12.4"
 )
