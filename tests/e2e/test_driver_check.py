@@ -240,7 +240,7 @@ def test_apt_holds_and_releases_the_drivers_packages(fresh: Handle) -> None:
 BUILD_RPMS = r"""
 set -e
 apt-get -qq update
-DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends dnf dnf-plugins-core rpm >/dev/null
+DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends rpm MANAGER >/dev/null
 mkdir -p /tmp/rpms && cd /tmp/rpms
 for name in nvidia-driver kmod-nvidia-open-dkms nvidia-container-toolkit unrelated; do
   cat > $name.spec <<END
@@ -257,12 +257,12 @@ test
 END
   rpmbuild --quiet -bb --define '_rpmdir /tmp/rpms' $name.spec
 done
-rpm -i --nodeps /tmp/rpms/noarch/*.rpm
+rpm -U --force --nodeps /tmp/rpms/noarch/*.rpm
 """
 
 
 def test_dnf_locks_and_unlocks_the_drivers_packages(fresh: Handle) -> None:
-    shell(fresh, BUILD_RPMS, timeout=600)
+    shell(fresh, BUILD_RPMS.replace("MANAGER", "dnf dnf-plugins-core"), timeout=600)
 
     def locked() -> list[str]:
         return sorted(re.findall(r"^(\S+)-3:", shell(fresh, "dnf --quiet --cacheonly versionlock list"), re.MULTILINE))
@@ -278,6 +278,31 @@ def test_dnf_locks_and_unlocks_the_drivers_packages(fresh: Handle) -> None:
     assert check(fresh, packages="released", **dnf).changed == 1
     assert locked() == []
     assert check(fresh, packages="released", **dnf).changed == 0
+
+
+def test_zypper_locks_and_unlocks_the_drivers_packages(fresh: Handle) -> None:
+    # Debian's zypper and its plugins of dnf exclude each other: apt takes those away.
+    shell(fresh, BUILD_RPMS.replace("MANAGER", "zypper"), timeout=600)
+
+    def locked() -> list[str]:
+        return sorted(
+            re.findall(r"^solvable_name: (\S+)", shell(fresh, "cat /etc/zypp/locks 2>/dev/null || true"), re.MULTILINE)
+        )
+
+    others, ours = ["unrelated"], ["kmod-nvidia-open-dkms", "nvidia-driver"]
+    zypper = {"package_manager": "zypper"}
+    planned = check(fresh, "--check", packages="held", **zypper)
+    assert (planned.returncode, planned.changed, locked()) == (0, 1, []), planned.output
+    shell(fresh, "zypper --non-interactive addlock unrelated >/dev/null")
+    run = check(fresh, packages="held", **zypper)
+    assert (run.returncode, run.changed) == (0, 1), run.output
+    assert locked() == sorted(others + ours)
+    assert check(fresh, packages="held", **zypper).changed == 0
+    run = check(fresh, packages="released", packages_exclude=["nvidia-driver"], **zypper)
+    assert (run.returncode, run.changed, locked()) == (0, 1, ["nvidia-driver", "unrelated"]), run.output
+    assert check(fresh, packages="released", **zypper).changed == 1
+    assert locked() == others
+    assert check(fresh, packages="released", **zypper).changed == 0
 
 
 def test_pynvml_in_a_virtual_environment_of_our_own(fresh: Handle) -> None:
