@@ -41,7 +41,7 @@ def test_a_file_written_for_nvidias_plugin_works():
     config = settings(NVIDIA_EXAMPLE)
     assert config == Config(
         http_address=("0.0.0.0", 9400),  # noqa: S104
-        inert=("flags.gfd",),
+        inert=("flags.gfd.oneshot", "flags.gfd.outputFile", "flags.gfd.sleepInterval"),
     )
 
 

@@ -36,6 +36,9 @@ ALLOWED = {
     "preference": {"model", "wiring"},
     "resources": {"model", "rules"},
     "allocation": {"model", "config"},
+    "labels": {"model", "resources", "rules"},
+    "machine": {"labels", "logs"},
+    "labelling": {"config", "labels", "logs", "machine", "model"},
     "nvml": {"checks", "mig", "model", "logs"},
     "metrics": {"exposition", "instruments", "logs", "model", "podresources", "telemetry"},
     "probes": {"exposition", "logs"},
@@ -44,15 +47,15 @@ ALLOWED = {
     "fleet": {"config", "instruments", "kubelet", "logs", "model", "plugin"},
     "devices": {"config", "health", "logs", "model", "policy", "resources"},
     "app": {
-        *("config", "control", "devices", "fleet", "logs", "memory", "metrics", "model", "nvml", "podresources"),
-        *("policy", "probes", "telemetry"),
+        *("config", "control", "devices", "fleet", "labelling", "logs", "memory", "metrics", "model", "nvml"),
+        *("podresources", "policy", "probes", "telemetry"),
     },
-    "commands": {"config", "control", "model", "nvml", "resources"},
+    "commands": {"config", "control", "labelling", "labels", "model", "nvml", "resources"},
     "__main__": {"app", "commands", "config", "logs", "options"},
 }
 DRIVER = {"nvml", "telemetry"}
 PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
-PURE |= {"exposition", "wiring", "policy", "checks", "recovery"}
+PURE |= {"exposition", "wiring", "policy", "checks", "recovery", "labels"}
 EFFECTS = {"asyncio", "grpc", "os", "socket", "subprocess", "threading", "time", "pynvml"}
 
 

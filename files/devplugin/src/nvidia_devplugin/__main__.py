@@ -13,7 +13,7 @@ from . import __version__, logs
 from .config import ConfigError, load
 from .options import OPTIONS
 
-COMMANDS = ("validate", "devices", "ack")
+COMMANDS = ("validate", "devices", "labels", "ack")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
         description="Kubernetes device plugin for NVIDIA GPUs. "
         "A flag wins over its environment variable, and that over the file.",
         epilog="Commands: 'validate FILE' checks a config file; 'devices [FLAG …] [--output json]' prints what this "
-        "machine would advertise; 'ack GPU' tells the running daemon that a GPU with a fatal fault is fit again.",
+        "machine would advertise, 'labels [FLAG …] [--output json]' the labels of its node; 'ack GPU' tells the "
+        "running daemon that a GPU with a fatal fault is fit again.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

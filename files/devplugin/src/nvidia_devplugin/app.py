@@ -20,6 +20,7 @@ from .config import Config
 from .control import Control, directory
 from .devices import HANGS, Devices, FatalError
 from .fleet import Fleet
+from .labelling import NodeLabels
 from .logs import Logger
 from .memory import Memory
 from .metrics import Metrics
@@ -67,6 +68,7 @@ async def run(config: Config) -> int:
     fleet = Fleet(config)
     memory = Memory(directory(config.kubelet_socket))
     devices = Devices(config, fleet, policy, state=memory.recall())
+    labels = NodeLabels(config)
     metrics = Metrics(
         __version__,
         lambda: fleet.members,
@@ -90,6 +92,8 @@ async def run(config: Config) -> int:
         devices.apply(update)
         driver.probing = devices.recovering
         memory.keep(devices.health)
+        if devices.shown is not None:
+            labels.update(*devices.shown)
 
     def acknowledge(name: str) -> str:
         uuid = devices.acknowledge(name)
@@ -107,6 +111,7 @@ async def run(config: Config) -> int:
         "watchdog": watch_driver(),
         "control": Control(directory(config.kubelet_socket), acknowledge).run(),
         "kubelet": fleet.run(),
+        "labels": labels.run(),
     }
     if config.http_address is not None:
         work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
@@ -114,6 +119,7 @@ async def run(config: Config) -> int:
         return await supervise(work, stopping)
     finally:
         driver.stop()
+        labels.expire()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(fleet.stop(), _DRAIN_SECONDS)
         log.info("stopped")

@@ -11,6 +11,8 @@ from typing import Any
 
 from .config import Config, ConfigError, load
 from .control import ask, directory
+from .labelling import NodeLabels
+from .labels import feature_file
 from .model import HEALTHY, UNHEALTHY, AdvertisedDevice, Inventory, fault_of
 from .resources import Layout, layout
 
@@ -22,6 +24,8 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
     """
     if command == "devices":
         parser.add_argument("--output", choices=("text", "json"), default="text", help="how to print the devices")
+    elif command == "labels":
+        parser.add_argument("--output", choices=("text", "json"), default="text", help="how to print the labels")
     elif command == "ack":
         parser.add_argument("gpu", metavar="GPU", help="UUID or index of the GPU or MIG device")
     else:
@@ -40,6 +44,8 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
     if path is not None:
         print(f"{path}: valid" + (f"; without effect here: {', '.join(config.inert)}" if config.inert else ""))
         return 0
+    if command == "labels":
+        return _labels(config, output)
     return _acknowledge(config, gpu) if gpu is not None else _devices(config, output)
 
 
@@ -57,14 +63,32 @@ def _acknowledge(config: Config, gpu: str) -> int:
     return 0
 
 
-def _devices(config: Config, output: str) -> int:
+def _inventory() -> Inventory | None:
+    """What the driver shows; None, and said why, if it shows nothing."""
     from .nvml import NvmlSession, NvmlUnavailableError
 
     try:
         with NvmlSession() as session:
-            inventory = session.inventory()
+            return session.inventory()
     except NvmlUnavailableError as error:
         print(f"nvidia-devplugin: {error}. What to do: {error.gone.hint}", file=sys.stderr)
+        return None
+
+
+def _labels(config: Config, output: str) -> int:
+    inventory = _inventory()
+    if inventory is None:
+        return 1
+    node = NodeLabels(config)
+    node.update(inventory.gpus, inventory.driver_version, inventory.cuda_version)
+    print(json.dumps(node.current, indent=2) if output == "json" else feature_file(node.current), end="")
+    print(end="\n" if output == "json" else "")
+    return 0
+
+
+def _devices(config: Config, output: str) -> int:
+    inventory = _inventory()
+    if inventory is None:
         return 1
     made = layout(inventory.gpus, config.rules)
     shown = describe(made, inventory)

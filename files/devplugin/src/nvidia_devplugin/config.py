@@ -51,6 +51,9 @@ class Config:
     http_address: tuple[str, int] | None = None
     pod_resources_socket: Path | None = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
     gpu_telemetry: bool = False
+    labels_file: Path | None = None
+    labels_timestamp: bool = True
+    machine_type_file: Path | None = Path("/sys/class/dmi/id/product_name")
     log_level: str = "info"
     log_format: str = "text"
     xids_disabled: str = ""
@@ -94,7 +97,8 @@ def parse(data: bytes) -> dict[str, Any]:
 def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[str, str]) -> Config:
     """Flag > environment > file > default, and the refusals. `content` is what parse() returned."""
     values: dict[str, Any] = {}
-    inert: list[str] = ["flags.gfd"] if content.get("flags", {}).get("gfd") else []
+    gfd = content.get("flags", {}).get("gfd", {})
+    inert: list[str] = [f"flags.gfd.{key}" for key in ("oneshot", "outputFile", "sleepInterval") if key in gfd]
     refused = refusals(content)
     for option in OPTIONS:
         origin, value = _given(option, content, env, flags)
@@ -131,6 +135,9 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         http_address=_address(values["http_address"]),
         pod_resources_socket=Path(values["pod_resources_socket"]) if values["pod_resources_socket"] else None,
         gpu_telemetry=values["gpu_telemetry"],
+        labels_file=Path(values["labels_file"]) if values["labels_file"] else None,
+        labels_timestamp=not values["no_timestamp"],
+        machine_type_file=Path(values["machine_type_file"]) if values["machine_type_file"] else None,
         log_level=values["log_level"],
         log_format=values["log_format"],
         xids_disabled=env.get("DP_DISABLE_HEALTHCHECKS", ""),

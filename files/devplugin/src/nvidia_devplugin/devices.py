@@ -50,6 +50,7 @@ class Devices:
         self._clock = clock
         self._health = state or HealthState()
         self._topology: Topology | None = None
+        self._versions: tuple[str, tuple[int, int] | None] | None = None
         self._layout = Layout(())
         self._unreadable: tuple[str, ...] = ()
         self._said_none = False
@@ -63,6 +64,11 @@ class Devices:
         if self._health.driver:
             return self._health.driver.message
         return "; ".join(self._layout.problems) or ("no device to advertise" if self._gpus else "no GPU found")
+
+    @property
+    def shown(self) -> tuple[tuple[Gpu, ...], str, tuple[int, int] | None] | None:
+        """All GPUs, and the versions of driver and CUDA, as they were last seen; None before the driver answered."""
+        return None if self._versions is None else (self._gpus, *self._versions)
 
     @property
     def recovering(self) -> bool:
@@ -148,6 +154,7 @@ class Devices:
 
     def _inventory(self, news: Inventory, before: HealthState) -> None:
         self._initialised = True
+        self._versions = news.driver_version, news.cuda_version
         new = [gpu for gpu in news.gpus if gpu.uuid not in before.known]
         if before.driver is not None:
             log.info("driver_available", driver=news.driver_version, gpus=len(news.gpus))

@@ -10,6 +10,21 @@ UNHEALTHY = "Unhealthy"
 
 
 @dataclass(frozen=True)
+class MigAttributes:
+    """What a MIG device has, as NVML's attributes of it say: MiB, multiprocessors, slices and shared engines."""
+
+    memory_mib: int
+    multiprocessors: int
+    gi_slices: int
+    ci_slices: int
+    copy_engines: int
+    decoders: int
+    encoders: int
+    jpegs: int
+    ofas: int
+
+
+@dataclass(frozen=True)
 class MigDevice:
     """One MIG device: a compute instance of a GPU instance.
 
@@ -25,6 +40,7 @@ class MigDevice:
     ci: int
     memory_bytes: int = 0
     capabilities: tuple[int, ...] = ()
+    attributes: MigAttributes | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,8 @@ class Gpu:
     minor: N of /dev/nvidiaN; it need not be the index.
     numa_node: None when the platform does not say.
     mig_enabled: MIG mode is on; the GPU as a whole is then of no use to anybody.
+    compute: CUDA's compute capability, (9, 0) for Hopper; None if the driver does not say.
+    clique: `<cluster's UUID>.<number>` of the NVLink domain that it has joined; empty for none.
     """
 
     index: int
@@ -46,6 +64,9 @@ class Gpu:
     numa_node: int | None = None
     mig_enabled: bool = False
     mig: tuple[MigDevice, ...] = ()
+    mig_capable: bool = False
+    compute: tuple[int, int] | None = None
+    clique: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,12 +141,16 @@ class EccEvent:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All GPUs that the driver shows now, and what is wrong with them as far as the driver says."""
+    """All GPUs that the driver shows now, and what is wrong with them as far as the driver says.
+
+    cuda_version: the newest CUDA that the driver supports, major and minor; None if it does not say.
+    """
 
     driver_version: str
     gpus: tuple[Gpu, ...]
     faults: tuple[tuple[str, Fault], ...] = ()  # (uuid, fault)
     unreadable: tuple[str, ...] = ()  # GPUs that were counted but cannot be asked who they are
+    cuda_version: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

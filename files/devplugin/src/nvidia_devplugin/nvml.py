@@ -20,7 +20,19 @@ import pynvml
 from .checks import Vitals, examine, hot
 from .logs import Logger, worth_a_line
 from .mig import capability_minors, profile_name
-from .model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Link, MigDevice, Topology, XidEvent
+from .model import (
+    DriverGone,
+    DriverUpdate,
+    EccEvent,
+    Fault,
+    Gpu,
+    Inventory,
+    Link,
+    MigAttributes,
+    MigDevice,
+    Topology,
+    XidEvent,
+)
 
 log = Logger("nvml")
 
@@ -110,6 +122,8 @@ class NvmlSession:
         self._events: Any = None
         self._reporting = False  # at least one GPU reports its XIDs
         self._driver_version = ""
+        self._cuda_version: tuple[int, int] | None = None
+        self._cliques: dict[str, str] = {}
 
     def __enter__(self) -> NvmlSession:
         try:
@@ -118,6 +132,8 @@ class NvmlSession:
             raise NvmlUnavailableError(error) from error
         try:
             self._driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
+            cuda = _ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+            self._cuda_version = None if cuda is None else (cuda // 1000, cuda % 1000 // 10)
             self._events = pynvml.nvmlEventSetCreate()
         except pynvml.NVMLError as error:
             self._close()
@@ -170,13 +186,14 @@ class NvmlSession:
                     continue
             self._by_handle[_address(handle)] = uuid
             enabled, mig = self._mig(handle, self._gpus[uuid], unreadable)
-            gpus.append(replace(self._gpus[uuid], index=index, mig_enabled=enabled, mig=mig))
+            clique = self._clique(handle, uuid)
+            gpus.append(replace(self._gpus[uuid], index=index, mig_enabled=enabled, mig=mig, clique=clique))
             fault = self._answers(handle) or self._watch(handle, uuid) or self._examine(handle, uuid)
             if fault is not None:
                 faults.append((uuid, fault))
         present = {gpu.uuid for gpu in gpus}
         self._watched = {uuid: fault for uuid, fault in self._watched.items() if uuid in present}
-        return Inventory(self._driver_version, tuple(gpus), tuple(faults), tuple(unreadable))
+        return Inventory(self._driver_version, tuple(gpus), tuple(faults), tuple(unreadable), self._cuda_version)
 
     def _describe(self, handle: Any, index: int, uuid: str) -> Gpu:
         bus_id = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
@@ -192,7 +209,27 @@ class NvmlSession:
             memory_bytes=memory,
             pci_bus_id=bus_id,
             numa_node=numa_node(self._pci_devices, bus_id),
+            mig_capable=_ask(pynvml.nvmlDeviceGetMigMode, handle) is not None,
+            compute=_ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle),
         )
+
+    def _clique(self, handle: Any, uuid: str) -> str:
+        """The NVLink domain that it belongs to. A GPU may join one long after its driver was loaded."""
+        if uuid not in self._cliques:
+            info = pynvml.c_nvmlGpuFabricInfo_v2_t()
+            try:
+                pynvml.nvmlDeviceGetGpuFabricInfoV(handle, ctypes.byref(info))
+            except pynvml.NVMLError as error:
+                if error.value in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND):
+                    self._cliques[uuid] = ""  # for good; anything else is asked again
+                return ""
+            cluster = bytes(info.clusterUuid).hex()
+            joined = info.state == pynvml.NVML_GPU_FABRIC_STATE_COMPLETED and info.status == pynvml.NVML_SUCCESS
+            if not joined or not cluster.strip("0"):
+                return ""
+            parts = (cluster[:8], cluster[8:12], cluster[12:16], cluster[16:20], cluster[20:])
+            self._cliques[uuid] = f"{'-'.join(parts)}.{info.cliqueId}"
+        return self._cliques[uuid]
 
     def _mig(self, handle: Any, gpu: Gpu, unreadable: list[str]) -> tuple[bool, tuple[MigDevice, ...]]:
         """Whether MIG is on, and the GPU's MIG devices. What cannot be read is named in `unreadable`."""
@@ -399,7 +436,18 @@ def _describe_mig(handle: Any, index: int, gpu: Gpu, minors: dict[str, int]) -> 
     )
     named = (f"gpu{gpu.minor}/gi{gi}/access", f"gpu{gpu.minor}/gi{gi}/ci{ci}/access")
     capabilities = tuple(minors[name] for name in named if name in minors)
-    return MigDevice(index, _text(pynvml.nvmlDeviceGetUUID(handle)), profile, gi, ci, memory, capabilities)
+    has = MigAttributes(
+        memory_mib=int(attributes.memorySizeMB),
+        multiprocessors=int(attributes.multiprocessorCount),
+        gi_slices=int(attributes.gpuInstanceSliceCount),
+        ci_slices=int(attributes.computeInstanceSliceCount),
+        copy_engines=int(attributes.sharedCopyEngineCount),
+        decoders=int(attributes.sharedDecoderCount),
+        encoders=int(attributes.sharedEncoderCount),
+        jpegs=int(attributes.sharedJpegCount),
+        ofas=int(attributes.sharedOfaCount),
+    )
+    return MigDevice(index, _text(pynvml.nvmlDeviceGetUUID(handle)), profile, gi, ci, memory, capabilities, has)
 
 
 def _text(value: Any) -> str:

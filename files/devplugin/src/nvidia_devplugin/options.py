@@ -105,7 +105,7 @@ OPTIONS: tuple[Option, ...] = (
             "spread a container's shared devices and MIG devices over GPUs, or keep them together"),
     _option("mps-root", "flags.mpsRoot", string, "/run/nvidia/mps", "no effect without MPS", inert=True),
     _option("use-node-feature-api", "flags.useNodeFeatureAPI", boolean, False,
-            "no effect without labels", inert=True),
+            "no effect: the daemon itself has no client of the API server", inert=True),
     _option("cdi-annotation-prefix", "flags.plugin.cdiAnnotationPrefix", string, "cdi.k8s.io/",
             "what keys of CDI annotations begin with"),
     _option("nvidia-cdi-hook-path", "flags.plugin.nvidiaCTKPath", string, "",
@@ -124,6 +124,13 @@ OPTIONS: tuple[Option, ...] = (
             env=("DP_POD_RESOURCES_SOCKET",)),
     _option("gpu-telemetry", None, boolean, False,
             "also utilisation, memory, temperature and power of each GPU in the metrics", env=("DP_GPU_TELEMETRY",)),
+    _option("labels-file", None, string, "",
+            "write the node's labels here, for Node Feature Discovery; empty for none",
+            env=("DP_LABELS_FILE", "GFD_OUTPUT_FILE")),
+    _option("no-timestamp", "flags.gfd.noTimestamp", boolean, False,
+            "leave the label gfd.timestamp out", env=("GFD_NO_TIMESTAMP",)),
+    _option("machine-type-file", "flags.gfd.machineTypeFile", string, "/sys/class/dmi/id/product_name",
+            "what the label gpu.machine is read from", env=("GFD_MACHINE_TYPE_FILE",)),
     _option("log-level", None, choice(*logs.LEVELS), "info", "debug, info, warning or error", env=("DP_LOG_LEVEL",)),
     _option("log-format", None, choice(*logs.FORMATS), "text", "text (key=value) or json", env=("DP_LOG_FORMAT",)),
 )  # fmt: skip
@@ -199,10 +206,10 @@ _SHARING = mapping({
 })  # fmt: skip
 _PATTERNS = list_of(mapping({"pattern": string, "name": _resource}, required=("pattern", "name")))
 _WITHOUT_FLAG: dict[str, Check] = {
-    "flags.gfd": mapping({
-        "oneshot": boolean, "noTimestamp": boolean, "sleepInterval": duration, "outputFile": string,
-        "machineTypeFile": string,
-    }),
+    # a file that gpu-feature-discovery shares names the place in its own pod
+    "flags.gfd.outputFile": string,
+    "flags.gfd.oneshot": boolean,
+    "flags.gfd.sleepInterval": duration,
     "resources": mapping({"gpus": _PATTERNS, "mig": _PATTERNS}),
     "sharing": mapping({"timeSlicing": _SHARING, "mps": _SHARING}),
     # ours alone; NVIDIA's plugin does not know it

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .model import AdvertisedDevice, Gpu, Resource
+from .model import AdvertisedDevice, Gpu, MigDevice, Resource
 from .rules import DOMAIN, NamePattern, Rules, Shared, matches, qualified
 
 GPU_RESOURCE = DOMAIN + "gpu"
@@ -69,13 +69,23 @@ def _named(gpus: Sequence[Gpu], rules: Rules, problems: list[str]) -> Iterator[t
             return
     for gpu in gpus:
         if gpu not in split:
-            yield _rename(rules.gpu_names, gpu.name, GPU_RESOURCE), AdvertisedDevice(gpu.uuid, gpu)
+            yield gpu_resource(gpu, rules), AdvertisedDevice(gpu.uuid, gpu)
             continue
         if not gpu.mig:
             problems.append(f"GPU {gpu.index} has MIG enabled and no MIG devices: make some with nvidia-smi mig -cgi")
         for mig in sorted(gpu.mig, key=lambda mig: mig.index):
-            default = GPU_RESOURCE if rules.mig_strategy == "single" else mig_resource(mig.profile)
-            yield _rename(rules.mig_names, mig.profile, default), AdvertisedDevice(mig.uuid, gpu, mig)
+            yield mig_resource_of(mig, rules), AdvertisedDevice(mig.uuid, gpu, mig)
+
+
+def gpu_resource(gpu: Gpu, rules: Rules) -> str:
+    """What a GPU as a whole is advertised as before it is shared."""
+    return _rename(rules.gpu_names, gpu.name, GPU_RESOURCE)
+
+
+def mig_resource_of(mig: MigDevice, rules: Rules) -> str:
+    """What a MIG device is advertised as before it is shared."""
+    default = GPU_RESOURCE if rules.mig_strategy == "single" else mig_resource(mig.profile)
+    return _rename(rules.mig_names, mig.profile, default)
 
 
 def mig_resource(profile: str) -> str:
