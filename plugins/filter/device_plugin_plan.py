@@ -23,8 +23,9 @@ options:
   wanted:
     description:
       - What is wanted, with the keys C(state) (V(present) or V(absent)), C(namespace), C(runtime_class), C(node_name),
-        C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive) and C(objects), a list of
-        C({kind, name, namespace}).
+        C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive), C(objects), a list of
+        C({kind, name, namespace}), C(labels), the node's labels (null where it should have none), and C(remove_objects)
+        (V(auto) or V(always)).
     type: dict
     required: true
 author:
@@ -61,6 +62,13 @@ _value:
     node:
       description: The object of this host's node, empty if there is none.
       type: dict
+    labels:
+      description: Those of the node's labels that are not as wanted, with their wanted value; null where one should go.
+      type: dict
+    others:
+      description: Nodes that are served and not of this play, so that C(state=absent) leaves the objects to them.
+      type: list
+      elements: str
     stale:
       description: Objects of ours that are not wanted any more, in the order in which they can be removed.
       type: list
@@ -181,6 +189,25 @@ def _runtime_class(nodes, wanted):
     return wanted["runtime_class"]
 
 
+def _others(nodes, wanted):
+    """Names of nodes that keep the device plugin when those of the play lose it."""
+    if wanted["state"] == "present" or wanted["remove_objects"] == "always":
+        return []
+    mine = [*wanted["play_node_names"], wanted["node_name"]]
+    return sorted(
+        node["metadata"]["name"]
+        for node in nodes
+        if node["metadata"]["name"] not in mine and _labels(node).get(GPU_LABEL) == "true"
+    )
+
+
+def _wrong_labels(node, labels):
+    """{name: wanted value} of the labels that a node has otherwise. A node that does not exist has nothing wrong."""
+    if node is None:
+        return {}
+    return {name: value for name, value in labels.items() if _labels(node).get(name) != value}
+
+
 def device_plugin_plan(results, wanted):
     """Return the plan as a dict; see the RETURN documentation.
 
@@ -203,8 +230,10 @@ def device_plugin_plan(results, wanted):
             )
     if present:
         problems += _image_problems(wanted)
+    node, others = _named(nodes, wanted["node_name"]), _others(nodes, wanted)
+    keep = present or others
     wanted_keys = (
-        {(item["kind"], item.get("namespace", ""), item["name"]) for item in wanted["objects"]} if present else set()
+        {(item["kind"], item.get("namespace", ""), item["name"]) for item in wanted["objects"]} if keep else set()
     )
     stale = []
     for kind in REMOVAL_ORDER:
@@ -226,7 +255,9 @@ def device_plugin_plan(results, wanted):
         "manage_namespace": existing_namespace is None or _ours(existing_namespace),
         "manage_runtime_class": bool(runtime_class) and (existing_class is None or _ours(existing_class)),
         "namespace_exists": existing_namespace is not None,
-        "node": _named(nodes, wanted["node_name"]) or {},
+        "node": node or {},
+        "labels": _wrong_labels(node, wanted["labels"]),
+        "others": others,
         "stale": stale,
     }
 

@@ -20,6 +20,8 @@ WANTED = {
     "image_source": "build",
     "image": "",
     "archive": "",
+    "labels": {"nvidia.com/gpu.present": "true"},
+    "remove_objects": "auto",
     "objects": [{"kind": "Namespace", "name": "gpu"}, {"kind": "DaemonSet", "name": "plugin", "namespace": "gpu"}],
 }
 
@@ -116,6 +118,42 @@ def test_what_former_settings_left_is_stale_in_the_order_of_removal():
         ("Namespace", "", "old"),
     ]
     assert result["stale"][0]["apiVersion"] == "apps/v1"
+
+
+ABSENT = {"state": "absent", "labels": {"nvidia.com/gpu.present": None}}
+LABELLED = {"nvidia.com/gpu.present": "true"}
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "labels"),
+    [
+        pytest.param({}, {}, LABELLED, id="to-set"),
+        pytest.param(LABELLED, {}, {}, id="set"),
+        pytest.param({"nvidia.com/gpu.present": "false"}, {}, LABELLED, id="other-value"),
+        pytest.param(LABELLED, ABSENT, {"nvidia.com/gpu.present": None}, id="to-remove"),
+        pytest.param({}, ABSENT, {}, id="removed"),
+        pytest.param(LABELLED, {"node_name": "nobody"}, {}, id="no-such-node"),
+    ],
+)
+def test_only_labels_that_are_wrong_are_named(has, wanted, labels):
+    assert plan(wanted, Node=[node(**has)])["labels"] == labels
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others"),
+    [
+        pytest.param(ABSENT, ["n2"], id="absent"),
+        pytest.param({**ABSENT, "remove_objects": "always"}, [], id="always"),
+        pytest.param({**ABSENT, "play_node_names": ["n1", "n2"]}, [], id="all-of-them"),
+        pytest.param({}, [], id="present"),
+    ],
+)
+def test_the_objects_stay_for_nodes_that_are_served_and_not_of_the_play(wanted, others):
+    nodes = [node(**LABELLED), node("n2", **LABELLED), node("n3")]
+    result = plan(wanted, Node=nodes, DaemonSet=[thing("plugin", "gpu", OURS, spec={})])
+    assert result["others"] == others
+    removed = [] if others or not wanted else ["DaemonSet"]
+    assert [item["kind"] for item in result["stale"]] == removed
 
 
 def test_absent_removes_all_of_ours_and_asks_for_nothing():
