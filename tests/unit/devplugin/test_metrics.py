@@ -18,6 +18,7 @@ from nvidia_devplugin.metrics import Metrics, histogram
 from nvidia_devplugin.model import (
     AdvertisedDevice,
     DriverGone,
+    EccEvent,
     Fault,
     Inventory,
     MigDevice,
@@ -147,12 +148,15 @@ async def test_what_the_driver_says():
     for _ in range(3):
         metrics.saw(XidEvent(gpu(0).uuid, 79), 0.002)
     metrics.saw(XidEvent(None, 13), 0.002)
+    metrics.saw(EccEvent(gpu(0).uuid, gi=1), 0.002)
+    metrics.saw(EccEvent(gpu(0).uuid), 0.002)
     page = await metrics.scrape()
     assert value(page, "driver_info", version="550.54.15") == 1
     assert value(page, "driver_up", reason="") == 1
     assert value(page, "xids_total", gpu=gpu(0).uuid, xid="79") == 3
     assert value(page, "xids_total", gpu="", xid="13") == 1
-    assert value(page, "update_duration_seconds_count") == 5
+    assert value(page, "ecc_double_bit_total", gpu=gpu(0).uuid) == 2
+    assert value(page, "update_duration_seconds_count") == 7
     metrics.saw(DriverGone(Fault("driver_not_loaded", ""), ""), 0.001)
     assert value(await metrics.scrape(), "driver_up", reason="driver_not_loaded") == 0
 
@@ -380,6 +384,7 @@ def test_every_metric_is_documented():
     metrics = Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("x", "")})])
     metrics.saw(Inventory("550", ()), 0)
     metrics.saw(XidEvent(None, 13), 0)
+    metrics.saw(EccEvent(None), 0)
     names = {line.split()[2] for line in asyncio.run(metrics.scrape()).splitlines() if line.startswith("# TYPE")}
     names |= {"nvidia_gpu_" + line.split('"')[1] for line in source.splitlines() if line.strip().startswith('of("')}
     names |= {P + name for name in ("pod_device", "pod_resources_up", "telemetry_up")}

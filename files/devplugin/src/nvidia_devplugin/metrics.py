@@ -24,6 +24,7 @@ from .model import (
     AdvertisedDevice,
     DriverGone,
     DriverUpdate,
+    EccEvent,
     Fault,
     Inventory,
     XidEvent,
@@ -92,6 +93,7 @@ class Metrics:
         self._driver_fault: Fault | None = None
         self._driver_known = False
         self._xids: Counter[tuple[str, int]] = Counter()
+        self._ecc: Counter[str] = Counter()
         self._updates = Histogram()
         self._said: dict[str, str] = {}
 
@@ -100,6 +102,8 @@ class Metrics:
         self._updates.observe(seconds)
         if isinstance(update, XidEvent):
             self._xids[update.uuid or "", update.xid] += 1
+        elif isinstance(update, EccEvent):
+            self._ecc[update.uuid or ""] += 1
         elif isinstance(update, Inventory):
             self._driver_version, self._driver_fault, self._driver_known = update.driver_version, None, True
         elif isinstance(update, DriverGone):
@@ -127,6 +131,10 @@ class Metrics:
         yield Family(
             f"{PREFIX}_xids_total", "counter", "XIDs that the driver reported, those that are ignored as well.",
             [Sample(count, {"gpu": gpu, "xid": xid}) for (gpu, xid), count in sorted(self._xids.items())],
+        )  # fmt: skip
+        yield Family(
+            f"{PREFIX}_ecc_double_bit_total", "counter", "Double-bit ECC errors that the driver reported.",
+            [Sample(count, {"gpu": gpu}) for gpu, count in sorted(self._ecc.items())],
         )  # fmt: skip
         yield Family(
             f"{PREFIX}_update_duration_seconds", "histogram", "From the driver's news to the plugins' new state.",

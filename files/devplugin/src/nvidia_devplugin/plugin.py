@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class DevicePlugin:
     async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
         return self.options
 
-    async def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
+    async def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncGenerator[pb.ListAndWatchResponse, None]:
         self.streams += 1
         log.debug("stream_opened", resource=self.resource, streams=self.streams)
         try:
@@ -204,7 +204,7 @@ class Endpoint:
         await self.stop()
         path = self._free_path()
         server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        services.add_device_plugin(self._plugin, server)
+        services.add_device_plugin(self._plugin, server, self._refused)
         try:
             server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:  # what grpc raises when it cannot bind
@@ -214,6 +214,9 @@ class Endpoint:
         self._started = asyncio.ensure_future(server.start())
         await asyncio.shield(self._started)
         log.info("serving", resource=self._plugin.resource, socket=path)
+
+    def _refused(self, method: str, error: str) -> None:
+        log.warning("message_refused", resource=self._plugin.resource, method=method, error=error)
 
     async def stop(self) -> None:
         """End all calls and remove the socket. Takes no longer than a slow call is given to end."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from . import deviceplugin_pb2 as pb
 
@@ -19,7 +21,7 @@ class DevicePluginServicer(Protocol):
     async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
         """What the kubelet may ask this plugin for."""
 
-    def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
+    def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncGenerator[pb.ListAndWatchResponse, None]:
         """The devices now, and again after each change."""
 
     async def get_preferred_allocation(
@@ -43,35 +45,62 @@ class RegistrationServicer(Protocol):
         """Take a plugin in."""
 
 
-def add_device_plugin(servicer: DevicePluginServicer, server: grpc.aio.Server) -> None:
-    """Serve v1beta1.DevicePlugin on `server`."""
-    unary = grpc.unary_unary_rpc_method_handler
+def add_device_plugin(
+    servicer: DevicePluginServicer, server: grpc.aio.Server, refused: Callable[[str, str], None]
+) -> None:
+    """Serve v1beta1.DevicePlugin on `server`.
+
+    refused: told the method and the error of each message that is none. gRPC itself would log a traceback for it.
+    """
+
+    def unary(name: str, answer: Callable[[Any, Any], Awaitable[Any]], request: Any, response: Any) -> Any:
+        async def call(raw: bytes, context: Any) -> Any:
+            return await answer(await _decoded(name, request, raw, context, refused), context)
+
+        return grpc.unary_unary_rpc_method_handler(call, None, response.SerializeToString)
+
+    async def list_and_watch(raw: bytes, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
+        request = await _decoded("ListAndWatch", pb.Empty, raw, context, refused)
+        # closed with us, and not when somebody collects it: the plugin counts its streams
+        async with aclosing(servicer.list_and_watch(request, context)) as updates:
+            async for update in updates:
+                yield update
+
     methods = {
-        "GetDevicePluginOptions": unary(
-            servicer.get_device_plugin_options,
-            pb.Empty.FromString,
-            pb.DevicePluginOptions.SerializeToString,
-        ),
         "ListAndWatch": grpc.unary_stream_rpc_method_handler(
-            servicer.list_and_watch, pb.Empty.FromString, pb.ListAndWatchResponse.SerializeToString
-        ),
-        "GetPreferredAllocation": unary(
-            servicer.get_preferred_allocation,
-            pb.PreferredAllocationRequest.FromString,
-            pb.PreferredAllocationResponse.SerializeToString,
-        ),
-        "Allocate": unary(
-            servicer.allocate, pb.AllocateRequest.FromString, pb.AllocateResponse.SerializeToString
-        ),
-        "PreStartContainer": unary(
-            servicer.pre_start_container,
-            pb.PreStartContainerRequest.FromString,
-            pb.PreStartContainerResponse.SerializeToString,
+            list_and_watch, None, pb.ListAndWatchResponse.SerializeToString
         ),
     }
+    for name, answer, request, response in (
+        ("GetDevicePluginOptions", servicer.get_device_plugin_options, pb.Empty, pb.DevicePluginOptions),
+        (
+            "GetPreferredAllocation",
+            servicer.get_preferred_allocation,
+            pb.PreferredAllocationRequest,
+            pb.PreferredAllocationResponse,
+        ),
+        ("Allocate", servicer.allocate, pb.AllocateRequest, pb.AllocateResponse),
+        (
+            "PreStartContainer",
+            servicer.pre_start_container,
+            pb.PreStartContainerRequest,
+            pb.PreStartContainerResponse,
+        ),
+    ):
+        methods[name] = unary(name, answer, request, response)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("v1beta1.DevicePlugin", methods),)
     )
+
+
+async def _decoded(
+    name: str, kind: Any, raw: bytes, context: Any, refused: Callable[[str, str], None]
+) -> Any:
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        refused(name, str(error))
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 
 def add_registration(servicer: RegistrationServicer, server: grpc.aio.Server) -> None:
