@@ -139,6 +139,26 @@ async def test_a_mig_device_that_is_unhealthy_alone():
     assert labelled(page, "unhealthy") == [{"gpu": gpu(0).uuid, "uuid": "MIG-1", "index": "0:1", "reason": "xid_48"}]
 
 
+class Followed:
+    """A config as reload has it."""
+
+    def __init__(self, name, refused=None, applied=0):
+        self.name = name
+        self.refused = refused
+        self.outcomes = {"applied": applied, "refused": int(refused is not None)}
+
+
+async def test_the_config_in_force_and_whether_another_was_refused():
+    page = await Metrics("1", lambda: [], settings=Followed("shared", "replicas: 1 is not >= 2", 2)).scrape()
+    assert labelled(page, "config_info") == [{"name": "shared"}]
+    assert value(page, "config_refused") == 1
+    assert value(page, "config_changes_total", outcome="applied") == 2
+    assert value(page, "config_changes_total", outcome="refused") == 1
+    page = await Metrics("1", lambda: [], settings=Followed(None)).scrape()
+    assert labelled(page, "config_info") == []
+    assert value(page, "config_refused") == 0
+
+
 async def test_what_the_driver_says():
     metrics = Metrics("1.2", lambda: [])
     page = await metrics.scrape()
@@ -381,7 +401,7 @@ def test_every_metric_is_documented():
 
     source = (Path(nvidia_devplugin.__file__).parent / "metrics.py").read_text()
     page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
-    metrics = Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("x", "")})])
+    metrics = Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("x", "")})], settings=Followed("a"))
     metrics.saw(Inventory("550", ()), 0)
     metrics.saw(XidEvent(None, 13), 0)
     metrics.saw(EccEvent(None), 0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__, logs
-from .config import ConfigError, load
+from .config import ConfigError, load, resolve
 from .options import OPTIONS
 
 COMMANDS = ("validate", "devices", "labels", "ack")
@@ -62,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # asyncio would load OpenSSL (4 MB resident, 5 to 10 ms) for TLS that we never speak; it copes with its absence
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     import asyncio
+    from functools import partial
 
     from .app import run
 
-    return asyncio.run(run(config))
+    return asyncio.run(run(config, partial(resolve, env=dict(os.environ), flags=flags)))
 
 
 def entry() -> NoReturn:

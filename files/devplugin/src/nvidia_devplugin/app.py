@@ -11,12 +11,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 from . import __version__
 from .config import Config
+from .configs import ChoiceFile, Source
 from .control import Control, directory
 from .devices import HANGS, Devices, FatalError
 from .fleet import Fleet
@@ -29,6 +30,7 @@ from .nvml import DriverWatch
 from .podresources import held
 from .policy import Policy, Recovery
 from .probes import Probes
+from .reload import Reload
 from .telemetry import Telemetry
 
 log = Logger("app")
@@ -38,8 +40,11 @@ _HANG_SECONDS = 60.0  # a driver without persistence mode may take that long for
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run(config: Config) -> int:
-    """Run the daemon until a signal or a fatal error; the process' exit status."""
+async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) -> int:
+    """Run the daemon until a signal or a fatal error; the process' exit status.
+
+    resolve: the same settings with the content of another file; raises ConfigError.
+    """
     loop = asyncio.get_running_loop()
     updates: asyncio.Queue[DriverUpdate] = asyncio.Queue()
 
@@ -54,30 +59,44 @@ async def run(config: Config) -> int:
     log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
     if config.inert:
         log.warning("settings_without_effect", settings=", ".join(config.inert))
-    policy = Policy.from_text(
-        config.xids_disabled,
-        config.xids_enabled,
-        dict(config.xid_severities),
-        frozenset(config.faults_ignored),
-        Recovery(config.quiet_seconds, config.longest_hold_seconds),
-    )
+    policy = _policy(config)
     malformed = policy.disabled.malformed + policy.enabled.malformed
     if malformed:
         log.warning("malformed_xids_ignored", values=",".join(malformed))
 
     fleet = Fleet(config)
     memory = Memory(directory(config.kubelet_socket))
-    devices = Devices(config, fleet, policy, state=memory.recall())
+    source = Source.of(config)
+    choosing = config.config_directory is not None
+    devices = Devices(config, fleet, policy, state=memory.recall(), held=choosing)
     labels = NodeLabels(config)
+
+    def take_over(settings: Config) -> None:
+        fleet.reconfigure(settings)
+        devices.reconfigure(settings, _policy(settings))
+        labels.reconfigure(settings)
+        show()
+
+    def show() -> None:
+        if devices.shown is not None:
+            labels.update(*devices.shown)
+
+    reload: Reload | None = None
+    if source is not None:
+        choice_file = ChoiceFile(directory(config.kubelet_socket)) if choosing else None
+        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file)
+        reload.start()
     metrics = Metrics(
         __version__,
         lambda: fleet.members,
         partial(held, config.pod_resources_socket) if config.pod_resources_socket else None,
         Telemetry().readings if config.gpu_telemetry else None,
+        reload,
     )
 
     def not_ready() -> str | None:
-        return devices.problem or (None if fleet.ready else "not registered with the kubelet")
+        unsettled = reload.problem if reload is not None else None
+        return unsettled or devices.problem or (None if fleet.ready else "not registered with the kubelet")
 
     async def follow_driver() -> None:
         while True:
@@ -92,8 +111,7 @@ async def run(config: Config) -> int:
         devices.apply(update)
         driver.probing = devices.recovering
         memory.keep(devices.health)
-        if devices.shown is not None:
-            labels.update(*devices.shown)
+        show()
 
     def acknowledge(name: str) -> str:
         uuid = devices.acknowledge(name)
@@ -106,15 +124,20 @@ async def run(config: Config) -> int:
             if time.monotonic() - driver.alive > _HANG_SECONDS:
                 take(DriverGone(HANGS, "reset the GPUs or reboot the node; the daemon goes on when the driver answers"))
 
+    verbs: dict[str, Callable[[str], str]] = {"ack": acknowledge}
+    if reload is not None:
+        verbs["config"] = reload.choose
     work: dict[str, Coroutine[Any, Any, None]] = {
         "driver": follow_driver(),
         "watchdog": watch_driver(),
-        "control": Control(directory(config.kubelet_socket), acknowledge).run(),
+        "control": Control(directory(config.kubelet_socket), verbs).run(),
         "kubelet": fleet.run(),
         "labels": labels.run(),
     }
     if config.http_address is not None:
         work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
+    if reload is not None:
+        work["config"] = reload.run()
     try:
         return await supervise(work, stopping)
     finally:
@@ -123,6 +146,16 @@ async def run(config: Config) -> int:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(fleet.stop(), _DRAIN_SECONDS)
         log.info("stopped")
+
+
+def _policy(config: Config) -> Policy:
+    return Policy.from_text(
+        config.xids_disabled,
+        config.xids_enabled,
+        dict(config.xid_severities),
+        frozenset(config.faults_ignored),
+        Recovery(config.quiet_seconds, config.longest_hold_seconds),
+    )
 
 
 async def supervise(work: dict[str, Coroutine[Any, Any, None]], stopping: asyncio.Future[str]) -> int:

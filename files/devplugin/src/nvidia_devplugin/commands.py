@@ -52,7 +52,7 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
 def _acknowledge(config: Config, gpu: str) -> int:
     where = directory(config.kubelet_socket)
     try:
-        uuid = ask(where, gpu)
+        uuid = ask(where, f"ack {gpu}")
     except ValueError as error:
         print(f"nvidia-devplugin: {error}", file=sys.stderr)
         return 1

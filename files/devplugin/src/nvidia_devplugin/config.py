@@ -15,7 +15,7 @@ from .options import OPTIONS, Option, check_file, refusals, rules
 from .rules import Rules
 from .schema import ConfigError
 
-__all__ = ["Config", "ConfigError", "load"]
+__all__ = ["Config", "ConfigError", "load", "parse", "resolve"]
 
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -29,8 +29,13 @@ class Config:
 
     xids_disabled, xids_enabled: the environment's lists as written; health parses them.
     inert: paths or names of settings that were given and have no effect in this version.
+    config_file, config_directory: where the file came from, or is to be chosen from; at most one of them.
     """
 
+    config_file: Path | None = None
+    config_directory: Path | None = None
+    default_config: str = ""
+    fallback_strategies: tuple[str, ...] = ("named", "single")
     fail_on_init_error: bool = True
     pass_device_specs: bool = False
     device_list_strategies: tuple[str, ...] = ("envvar",)
@@ -70,11 +75,11 @@ def load(flags: Mapping[str, str], env: Mapping[str, str]) -> Config:
 
     Raises ConfigError.
     """
-    path = flags.get("config_file") or env.get("CONFIG_FILE") or None
+    path = _file(flags, env)
     content: dict[str, Any] = {}
     if path is not None:
         try:
-            content = parse(Path(path).read_bytes())
+            content = parse(path.read_bytes())
         except (OSError, ConfigError) as error:
             raise ConfigError(f"config file {path}: {getattr(error, 'strerror', None) or error}") from error
     return resolve(content, env, flags)
@@ -108,6 +113,9 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         if origin is not None and option.inert and value != option.default:
             inert.append(origin)
         values[option.key] = value
+    path = _file(flags, env)
+    if path is not None and values["config_file_srcdir"]:
+        refused.append("--config-file and --config-file-srcdir: one file, or a directory of named ones")
     if not values["device_list_strategy"]:
         refused.append("flags.plugin.deviceListStrategy: an empty list would give no container its devices")
     if refused:
@@ -115,6 +123,10 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
     ours = content.get("kubegpu", {})
     health = ours.get("health", {})
     return Config(
+        config_file=path,
+        config_directory=Path(values["config_file_srcdir"]) if values["config_file_srcdir"] else None,
+        default_config=values["default_config"],
+        fallback_strategies=tuple(values["fallback_strategies"]),
         fail_on_init_error=values["fail_on_init_error"],
         pass_device_specs=values["pass_device_specs"],
         device_list_strategies=tuple(dict.fromkeys(values["device_list_strategy"])),
@@ -148,6 +160,11 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         longest_hold_seconds=health.get("longestHold", Config.longest_hold_seconds),
         inert=tuple(inert),
     )
+
+
+def _file(flags: Mapping[str, str], env: Mapping[str, str]) -> Path | None:
+    path = flags.get("config_file") or env.get("CONFIG_FILE")
+    return Path(path) if path else None
 
 
 def _given(

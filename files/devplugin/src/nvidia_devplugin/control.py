@@ -1,6 +1,7 @@
-"""An operator's word: `nvidia-devplugin ack GPU` in the daemon's container, through a socket that only root can open.
+"""What others tell the daemon, through a socket that only root can open: an operator with `nvidia-devplugin ack GPU`,
+and whoever reads the node's label.
 
-One line asks (`ack GPU-…`), one answers (`ok …` or `error …`).
+One line asks (`ack GPU-…`, `config NAME`), one answers (`ok …` or `error …`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .logs import Logger
@@ -29,11 +30,12 @@ def directory(kubelet_socket: Path) -> Path:
 
 
 class Control:
-    """Serves the socket. acknowledge: takes a uuid or an index and returns the uuid; raises ValueError."""
+    """Serves the socket. verbs: by a line's first word, what takes its rest and returns the answer, or raises
+    ValueError."""
 
-    def __init__(self, where: Path, acknowledge: Callable[[str], str]) -> None:
+    def __init__(self, where: Path, verbs: Mapping[str, Callable[[str], str]]) -> None:
         self._path = where / "ack.sock"
-        self._acknowledge = acknowledge
+        self._verbs = verbs
 
     async def run(self) -> None:
         """Until cancelled. What cannot be served is said in the log and tried again: GPUs do not depend on it."""
@@ -73,22 +75,25 @@ class Control:
             writer.close()
 
     def _reply(self, line: str) -> str:
-        verb, _space, name = line.strip().partition(" ")
-        if verb != "ack" or not name:
-            return "error expected: ack GPU"
+        verb, _space, rest = line.strip().partition(" ")
+        if verb not in self._verbs:
+            return f"error expected one of: {', '.join(self._verbs)}"
         try:
-            return f"ok {self._acknowledge(name)}"
+            return f"ok {self._verbs[verb](rest)}"
         except ValueError as error:
-            return f"error {error}"
+            return f"error {' '.join(str(error).splitlines())}"
 
 
-def ask(where: Path, name: str, seconds: float = 5.0) -> str:
-    """Tell the daemon that the GPU `name` is fit again; its uuid. Raises ValueError with what the daemon says against
-    it, OSError if there is none."""
+def ask(where: Path, line: str, seconds: float = 5.0) -> str:
+    """Tell the daemon `line`; what it answers. Raises ValueError with what it has against it, OSError if there is none.
+
+    `ack GPU`: this GPU is fit again; its uuid. `config NAME`: the node's label has this value, or, without a name, the
+    node has no such label; the name of the config that is in force.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(seconds)
         client.connect(str(where / "ack.sock"))
-        client.sendall(f"ack {name}\n".encode())
+        client.sendall(f"{line}\n".encode())
         answer = b""
         while not answer.endswith(b"\n") and (part := client.recv(4096)):
             answer += part

@@ -33,7 +33,10 @@ class Publisher(Protocol):
 
 
 class Devices:
-    """The current GPUs and their health, kept from the driver's updates and published to the plugins."""
+    """The current GPUs and their health, kept from the driver's updates and published to the plugins.
+
+    held: publish nothing before reconfigure(), since the settings that devices are named by are not known yet.
+    """
 
     def __init__(
         self,
@@ -42,8 +45,10 @@ class Devices:
         policy: Policy,
         clock: Callable[[], float] = time.monotonic,
         state: HealthState | None = None,
+        held: bool = False,
     ) -> None:
         self._config = config
+        self._held = held
         self._fleet = fleet
         self._policy = policy
         self._gpus: tuple[Gpu, ...] = ()
@@ -67,8 +72,9 @@ class Devices:
 
     @property
     def shown(self) -> tuple[tuple[Gpu, ...], str, tuple[int, int] | None] | None:
-        """All GPUs, and the versions of driver and CUDA, as they were last seen; None before the driver answered."""
-        return None if self._versions is None else (self._gpus, *self._versions)
+        """All GPUs, and the versions of driver and CUDA, as they were last seen; None before the driver answered, and
+        while nothing may be published."""
+        return None if self._versions is None or self._held else (self._gpus, *self._versions)
 
     @property
     def recovering(self) -> bool:
@@ -92,14 +98,16 @@ class Devices:
         self._publish(before)
         return uuid
 
-    def reconfigure(self, policy: Policy) -> None:
-        """Another policy for what comes from now on; the faults that were found stay."""
-        self._policy = policy
+    def reconfigure(self, config: Config, policy: Policy) -> None:
+        """Other settings from now on. The faults that were found stay, whatever the new policy makes of such."""
+        self._config, self._policy, self._held = config, policy, False
+        self._arrange()
+        self._publish(self._health)
 
     def _publish(self, before: HealthState) -> None:
         faults = self._health.faults()
         self._log_health(before.faults(), faults)
-        if self._gpus:
+        if self._gpus and not self._held:
             self._fleet.publish(self._layout.resources, faults, self._topology)
 
     def apply(self, news: DriverUpdate) -> None:
@@ -119,7 +127,7 @@ class Devices:
         seen = before.known, before.faults(), before_gpus, before_topology
         if (self._health.known, self._health.faults(), self._gpus, self._topology) == seen:
             return  # a storm of events on a GPU that is unhealthy already tells the kubelet nothing
-        if self._gpus != before_gpus:
+        if self._gpus != before_gpus and not self._held:
             self._arrange()
         self._publish(before)
 
@@ -147,7 +155,8 @@ class Devices:
                 log.info("healthy", gpu=uuid, index=index)
 
     def _driver_gone(self, news: DriverGone, before: HealthState) -> None:
-        if self._config.fail_on_init_error and not self._initialised and news.fault.code != HANGS.code:
+        fail = self._config.fail_on_init_error and not self._held
+        if fail and not self._initialised and news.fault.code != HANGS.code:
             raise FatalError(f"NVML cannot be used: {news.fault.message}. What to do: {news.hint}")
         if before.driver != news.fault:
             log.error("driver_unavailable", reason=news.fault.code, message=news.fault.message, hint=news.hint)

@@ -74,6 +74,12 @@ class Fleet:
         """Whether there are resources, and the kubelet knows them all."""
         return bool(self._members) and all(member.registration.ready for member in self._members.values())
 
+    def reconfigure(self, config: Config) -> None:
+        """Other settings from now on. What is where (sockets) stays: the file has no say in that."""
+        self._config = config
+        for member in self._members.values():
+            member.plugin.reconfigure(config)
+
     def publish(
         self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None = None
     ) -> None:

@@ -8,7 +8,7 @@ import os
 import struct
 from pathlib import Path
 
-_MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
+_CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x8, 0x40, 0x80, 0x100, 0x200
 _DELETE_SELF, _MOVE_SELF, _IGNORED, _ONLYDIR = 0x400, 0x800, 0x8000, 0x01000000
 _UNMOUNT, _OVERFLOW = 0x2000, 0x4000
 _HEADER = struct.Struct("iIII")
@@ -17,15 +17,18 @@ _HEADER = struct.Struct("iIII")
 class DirectoryWatch:
     """Which names came and went in a directory since the last look.
 
-    Opening raises OSError. Use as a context manager, within a running event loop.
+    written: also wake when a file was written to. Opening raises OSError. Use as a context manager, within a running
+    event loop.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, written: bool = False) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1: " + os.strerror(ctypes.get_errno()))
         mask = _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
+        if written:
+            mask |= _CLOSE_WRITE
         if libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
             number = ctypes.get_errno()
             os.close(self._fd)

@@ -71,11 +71,27 @@ class Member(Protocol):
         """The registrations so far."""
 
 
+class Settings(Protocol):
+    """The config file that is followed."""
+
+    @property
+    def name(self) -> str | None:
+        """What is in force: its name or path, empty for the empty config; None if nothing is yet."""
+
+    @property
+    def refused(self) -> str | None:
+        """What is wrong with what should be in force; None if that is in force."""
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """How often something was applied and refused."""
+
+
 class Metrics:
     """Counts what comes from the driver, and answers scrapes.
 
     members: the resources that are served. held: who holds which device; None if that is not asked.
-    readings: the GPUs' telemetry; None if it is off.
+    readings: the GPUs' telemetry; None if it is off. settings: the config that is followed; None if none is.
     """
 
     def __init__(
@@ -84,8 +100,10 @@ class Metrics:
         members: Callable[[], Iterable[Member]],
         held: Callable[[float], Awaitable[list[Held]]] | None = None,
         readings: Callable[[float], Awaitable[list[Reading]]] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._version = version
+        self._settings = settings
         self._members = members
         self._held = held
         self._readings = readings
@@ -121,6 +139,8 @@ class Metrics:
 
     def _own(self) -> Iterable[Family]:
         yield _info("build", "The device plugin itself.", version=self._version)
+        if self._settings is not None:
+            yield from _of_settings(self._settings)
         if self._driver_version:
             yield _info("driver", "The NVIDIA driver as NVML names it.", version=self._driver_version)
         if self._driver_known:
@@ -203,6 +223,19 @@ class Metrics:
             self._said[event] = problem
             if problem:
                 log.warning(event, error=problem)
+
+
+def _of_settings(settings: Settings) -> Iterable[Family]:
+    if settings.name is not None:
+        yield _info("config", "The config that is in force, by name or path.", name=settings.name)
+    yield Family(
+        f"{PREFIX}_config_refused", "gauge", "1 if the config that should be in force is wrong; the former one is.",
+        [Sample(int(settings.refused is not None))],
+    )  # fmt: skip
+    yield Family(
+        f"{PREFIX}_config_changes_total", "counter", "Configs that were applied, and refused, since the start.",
+        [Sample(count, {"outcome": outcome}) for outcome, count in sorted(settings.outcomes.items())],
+    )  # fmt: skip
 
 
 def _info(what: str, text: str, **labels: str) -> Family:

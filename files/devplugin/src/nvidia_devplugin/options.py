@@ -65,6 +65,7 @@ def _channel(value: Any, path: str) -> str:
 
 
 _CHANNELS = one_or_list_of(_channel)
+FALLBACKS = ("named", "single", "empty")
 
 
 def _option(flag: str, path: str | None, check: Check, default: Any, text: str, **more: Any) -> Option:
@@ -73,6 +74,11 @@ def _option(flag: str, path: str | None, check: Check, default: Any, text: str, 
 
 
 OPTIONS: tuple[Option, ...] = (
+    _option("config-file-srcdir", None, string, "",
+            "directory of named config files, one of which applies; instead of one file"),
+    _option("default-config", None, string, "", "the name of the one that applies where the node has no label"),
+    _option("fallback-strategies", None, one_or_list_of(choice(*FALLBACKS)), ["named", "single"],
+            "without such a name, the first of these that fits: named, single, empty"),
     _option("mig-strategy", "flags.migStrategy", choice("none", "single", "mixed"), "none",
             "how MIG devices are advertised: none, single or mixed"),
     _option("fail-on-init-error", "flags.failOnInitError", boolean, True,

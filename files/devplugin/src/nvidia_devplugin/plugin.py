@@ -47,20 +47,25 @@ class DevicePlugin:
         self._topology: Topology | None = None
         self._single_requests = False
         self._placement = Placement(())
+        self._manner = config.shared_policy, config.distinct_gpus
         self._version = 0
         self._epoch = 0
         self._response = pb.ListAndWatchResponse()
         self._changed = asyncio.Event()
 
+    def reconfigure(self, config: Config) -> None:
+        """Other settings for the calls from now on; the next publish() arranges the devices by them."""
+        self._config = config
+
     def publish(self, resource: Resource, faults: Mapping[str, Fault], topology: Topology | None = None) -> None:
         """Make this the state: the resource's devices, and the faults by uuid of GPU or MIG device."""
         devices = {device.id: device for device in resource.devices}
-        moved = devices != self._devices or topology != self._topology
+        manner = self._config.shared_policy, self._config.distinct_gpus
+        moved = (devices, topology, manner) != (self._devices, self._topology, self._manner)
+        self._manner = manner
         self._devices, self._faults, self._topology = devices, faults, topology
         if moved:
-            self._placement = Placement(
-                resource.devices, topology, self._config.shared_policy, self._config.distinct_gpus
-            )
+            self._placement = Placement(resource.devices, topology, *manner)
             # a while later, so that neither the start nor this update waits for it
             asyncio.get_running_loop().call_later(_PREPARE_SECONDS, self._prepare)
         self._single_requests = resource.single_requests
