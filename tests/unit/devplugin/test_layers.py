@@ -33,6 +33,7 @@ ALLOWED = {
     "recovery": {"model", "policy"},
     "health": {"model", "policy", "recovery"},
     "memory": {"health", "logs"},
+    "bulletin": {"health", "model"},
     "control": {"logs", "sockets"},
     "wiring": set(),
     "preference": {"model", "wiring"},
@@ -49,8 +50,8 @@ ALLOWED = {
     "fleet": {"config", "instruments", "kubelet", "logs", "model", "plugin"},
     "devices": {"config", "health", "logs", "model", "policy", "resources"},
     "app": {
-        *("config", "configs", "control", "devices", "fleet", "labelling", "logs", "memory", "metrics", "model"),
-        *("nvml", "podresources", "policy", "probes", "reload", "telemetry"),
+        *("bulletin", "config", "configs", "control", "devices", "fleet", "labelling", "logs", "memory", "metrics"),
+        *("model", "nvml", "podresources", "policy", "probes", "reload", "telemetry"),
     },
     "commands": {"config", "control", "labelling", "labels", "model", "nvml", "resources"},
     "__main__": {"app", "commands", "config", "logs", "options"},

@@ -16,9 +16,10 @@ from functools import partial
 from typing import Any
 
 from . import __version__
+from .bulletin import Bulletin, entries
 from .config import Config
 from .configs import ChoiceFile, Source
-from .control import Control, directory
+from .control import Control, Verb, directory
 from .devices import HANGS, Devices, FatalError
 from .fleet import Fleet
 from .labelling import NodeLabels
@@ -71,6 +72,19 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     devices = Devices(config, fleet, policy, state=memory.recall(), held=choosing)
     labels = NodeLabels(config)
 
+    reload: Reload | None = None
+
+    def faults() -> list[dict[str, str]] | None:
+        if devices.shown is None and devices.health.driver is None:
+            return None
+        return entries(devices.health, devices.shown[0] if devices.shown else ())
+
+    bulletin = Bulletin(
+        faults,
+        lambda: None if devices.shown is None else labels.current,
+        lambda: {"name": None, "refused": None} if reload is None else reload.state,
+    )
+
     def take_over(settings: Config) -> None:
         fleet.reconfigure(settings)
         devices.reconfigure(settings, _policy(settings))
@@ -80,8 +94,8 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     def show() -> None:
         if devices.shown is not None:
             labels.update(*devices.shown)
+        bulletin.touch()
 
-    reload: Reload | None = None
     if source is not None:
         choice_file = ChoiceFile(directory(config.kubelet_socket)) if choosing else None
         reload = Reload(source, resolve, take_over, None if choosing else config, choice_file)
@@ -116,7 +130,16 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     def acknowledge(name: str) -> str:
         uuid = devices.acknowledge(name)
         memory.keep(devices.health)
+        bulletin.touch()
         return uuid
+
+    def choose(label: str) -> str:
+        if reload is None:
+            raise ValueError("named configs are off")
+        try:
+            return reload.choose(label)
+        finally:
+            bulletin.touch()
 
     async def watch_driver() -> None:
         while True:
@@ -124,9 +147,12 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
             if time.monotonic() - driver.alive > _HANG_SECONDS:
                 take(DriverGone(HANGS, "reset the GPUs or reboot the node; the daemon goes on when the driver answers"))
 
-    verbs: dict[str, Callable[[str], str]] = {"ack": acknowledge}
-    if reload is not None:
-        verbs["config"] = reload.choose
+    verbs: dict[str, Verb] = {
+        "ack": acknowledge,
+        "config": choose,
+        "state": bulletin.state,
+        "watch": bulletin.watch,
+    }
     work: dict[str, Coroutine[Any, Any, None]] = {
         "driver": follow_driver(),
         "watchdog": watch_driver(),
@@ -134,6 +160,8 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
         "kubelet": fleet.run(),
         "labels": labels.run(),
     }
+    if config.control_directory is not None:
+        work["agent"] = Control(config.control_directory, verbs, shared=True).run()
     if config.http_address is not None:
         work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
     if reload is not None:

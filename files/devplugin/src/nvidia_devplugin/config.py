@@ -57,6 +57,7 @@ class Config:
     pod_resources_socket: Path | None = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
     gpu_telemetry: bool = False
     labels_file: Path | None = None
+    control_directory: Path | None = None
     labels_timestamp: bool = True
     machine_type_file: Path | None = Path("/sys/class/dmi/id/product_name")
     log_level: str = "info"
@@ -148,6 +149,7 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
         pod_resources_socket=Path(values["pod_resources_socket"]) if values["pod_resources_socket"] else None,
         gpu_telemetry=values["gpu_telemetry"],
         labels_file=Path(values["labels_file"]) if values["labels_file"] else None,
+        control_directory=Path(values["control_dir"]) if values["control_dir"] else None,
         labels_timestamp=not values["no_timestamp"],
         machine_type_file=Path(values["machine_type_file"]) if values["machine_type_file"] else None,
         log_level=values["log_level"],

@@ -1,19 +1,22 @@
-"""What others tell the daemon, through a socket that only root can open: an operator with `nvidia-devplugin ack GPU`,
-and whoever reads the node's label.
+"""What others ask and tell the daemon, through a socket: an operator with `nvidia-devplugin ack GPU`, and the agent,
+which speaks with the Kubernetes API.
 
-One line asks (`ack GPU-…`, `config NAME`), one answers (`ok …` or `error …`).
+One line asks, one answers (`ok …` or `error …`): `ack GPU`, `config NAME`, `state` (one line of JSON), `watch VERSION`
+(the same, as soon as its version is another). Only root can open the socket beside the kubelet's; the one in a
+directory that a pod's containers share also who has that directory's group.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from .logs import Logger
-from .sockets import is_listening
+from .sockets import ask_line, is_listening
 
 log = Logger("control")
 
@@ -29,13 +32,25 @@ def directory(kubelet_socket: Path) -> Path:
     return kubelet_socket.parent / "nvidia.d"
 
 
-class Control:
-    """Serves the socket. verbs: by a line's first word, what takes its rest and returns the answer, or raises
-    ValueError."""
+Verb = Callable[[str], "str | Awaitable[str]"]
+"""Takes the rest of the line; the answer, in one line. Raises ValueError."""
 
-    def __init__(self, where: Path, verbs: Mapping[str, Callable[[str], str]]) -> None:
-        self._path = where / "ack.sock"
+
+def path(where: Path) -> Path:
+    """The socket in the daemon's directory, or in the shared one."""
+    return where / "ack.sock"
+
+
+class Control:
+    """Serves the socket. verbs: by a line's first word.
+
+    shared: `where` is somebody else's directory; whoever has its group may speak as well.
+    """
+
+    def __init__(self, where: Path, verbs: Mapping[str, Verb], shared: bool = False) -> None:
+        self._path = path(where)
         self._verbs = verbs
+        self._shared = shared
 
     async def run(self) -> None:
         """Until cancelled. What cannot be served is said in the log and tried again: GPUs do not depend on it."""
@@ -49,37 +64,52 @@ class Control:
     async def _serve(self) -> None:
         if is_listening(self._path):
             raise OSError(f"another daemon listens on {self._path}")
-        if not self._path.parent.parent.is_dir():
-            return  # no kubelet was ever here; it makes the directory
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not self._shared:
+            if not self._path.parent.parent.is_dir():
+                return  # no kubelet was ever here; it makes the directory
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, str(self._path), limit=_LONGEST)
+        server = await asyncio.start_unix_server(self._answer, sock=self._bound(), limit=_LONGEST)
         try:
-            self._path.chmod(0o600)
             while self._path.exists():
                 await asyncio.sleep(RECHECK_SECONDS)
         finally:
             server.close()
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
-                self._path.parent.rmdir()  # unless faults are remembered there
+                if not self._shared:
+                    self._path.parent.rmdir()  # unless faults are remembered there
+
+    def _bound(self) -> socket.socket:
+        """The socket with its mode from the first moment on: a chmod afterwards could be led elsewhere by a link."""
+        server = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o117 if self._shared else 0o177)
+        try:
+            server.bind(str(self._path))
+        except OSError:
+            server.close()
+            raise
+        finally:
+            os.umask(before)
+        return server
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await asyncio.wait_for(reader.readline(), _READ_SECONDS)
-            writer.write(self._reply(line.decode("utf-8", "replace")).encode() + b"\n")
+            writer.write((await self._reply(line.decode("utf-8", "replace"))).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError, asyncio.TimeoutError) as error:
             log.debug("control_failed", error=repr(error))
         finally:
             writer.close()
 
-    def _reply(self, line: str) -> str:
+    async def _reply(self, line: str) -> str:
         verb, _space, rest = line.strip().partition(" ")
         if verb not in self._verbs:
             return f"error expected one of: {', '.join(self._verbs)}"
         try:
-            return f"ok {self._verbs[verb](rest)}"
+            answer = self._verbs[verb](rest)
+            return f"ok {answer if isinstance(answer, str) else await answer}"
         except ValueError as error:
             return f"error {' '.join(str(error).splitlines())}"
 
@@ -90,14 +120,4 @@ def ask(where: Path, line: str, seconds: float = 5.0) -> str:
     `ack GPU`: this GPU is fit again; its uuid. `config NAME`: the node's label has this value, or, without a name, the
     node has no such label; the name of the config that is in force.
     """
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(seconds)
-        client.connect(str(where / "ack.sock"))
-        client.sendall(f"{line}\n".encode())
-        answer = b""
-        while not answer.endswith(b"\n") and (part := client.recv(4096)):
-            answer += part
-    verdict, _space, text = answer.decode("utf-8", "replace").strip().partition(" ")
-    if verdict != "ok":
-        raise ValueError(text or "no answer")
-    return text
+    return ask_line(path(where), line, seconds)

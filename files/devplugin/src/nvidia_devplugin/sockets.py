@@ -17,3 +17,21 @@ def is_listening(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def ask_line(path: Path, line: str, seconds: float) -> str:
+    """Send `line` to the server on the unix socket `path`; its answer without the leading `ok`.
+
+    Raises ValueError with what follows `error`, OSError if there is no server or it does not answer in time.
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(seconds)
+        client.connect(str(path))
+        client.sendall(f"{line}\n".encode())
+        answer = b""
+        while not answer.endswith(b"\n") and (part := client.recv(65536)):
+            answer += part
+    verdict, _space, text = answer.decode("utf-8", "replace").strip().partition(" ")
+    if verdict != "ok":
+        raise ValueError(text or "no answer")
+    return text
