@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "sim.h"
 
@@ -72,8 +73,18 @@ static const char *generation_of(const struct sim_state *state) {
     return value ? value : "0";
 }
 
-static nvmlReturn_t initialise(void) {
+/* A driver that hangs (`hang = yes`) holds the caller, and with the lock all others, until it answers again. */
+static const struct sim_state *state_when_it_answers(void) {
     const struct sim_state *state = sim_state_refresh();
+    while (state && sim_flag(state->system, "hang", false)) {
+        usleep(5000);
+        state = sim_state_refresh();
+    }
+    return state;
+}
+
+static nvmlReturn_t initialise(void) {
+    const struct sim_state *state = state_when_it_answers();
     if (!driver_answers(state)) return NVML_ERROR_DRIVER_NOT_LOADED;
     const char *driver = sim_value(state->system, "driver_version");
     const char *library = sim_value(state->system, "library_version");
@@ -118,7 +129,7 @@ nvmlReturn_t sim_enter_system(struct sim_call *call) {
     memset(call, 0, sizeof *call);
     pthread_mutex_lock(&lock);
     if (references == 0) return sim_leave(NVML_ERROR_UNINITIALIZED);
-    call->state = sim_state_refresh();
+    call->state = state_when_it_answers();
     /* A driver that was unloaded and loaded again has forgotten this process: it must initialise anew. */
     if (!driver_answers(call->state) || strcmp(generation, generation_of(call->state)))
         return sim_leave(NVML_ERROR_DRIVER_NOT_LOADED);

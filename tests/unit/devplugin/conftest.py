@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -126,13 +126,15 @@ Start = Callable[..., "asyncio.Future[Daemon]"]
 
 @pytest.fixture
 async def start(driver: Driver, kubelet: KubeletStub, nvml_library: Path) -> AsyncIterator[Callable[..., object]]:
-    """start(*flags, env={…}): a daemon on the simulated driver and the stub's directory."""
+    """start(*flags, env={…}, program=[…]): a daemon on the simulated driver and the stub's directory."""
     started: list[Daemon] = []
 
-    async def run(*flags: str, env: dict[str, str] | None = None) -> Daemon:
+    async def run(
+        *flags: str, env: dict[str, str] | None = None, program: Sequence[str] = ("-m", "nvidia_devplugin")
+    ) -> Daemon:
         inherited = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nvidia_devplugin",
+            sys.executable, *program,
             "--kubelet-socket", str(kubelet.socket), "--http-address", "127.0.0.1:0", *flags,
             env={
                 **inherited,

@@ -8,7 +8,9 @@ such an end.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,9 @@ class Memory:
 
     def recall(self) -> HealthState:
         """The faults that still hold; none if there is no file, or one that cannot be understood."""
+        for left in self._path.parent.glob(f"{self._path.stem}.*new"):  # by a daemon that was killed while it wrote
+            with contextlib.suppress(OSError):
+                left.unlink()
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if content["era"] != self._era():
@@ -64,7 +69,8 @@ class Memory:
         if essence == self._kept or (self._kept is None and not essence):
             return
         self._kept = essence
-        scratch = self._path.with_suffix(".new")
+        # a name of its own: two daemons at once must not write into one file (and each is process 1 in its container)
+        scratch = self._path.with_suffix(f".{os.urandom(6).hex()}.new")
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             scratch.write_text(json.dumps({"era": self._era(), "gpus": dump(state)}), encoding="utf-8")
