@@ -11,8 +11,9 @@ comparison decide, and the answer can be read off the worth.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from operator import add
 
 EXACT = 16
@@ -40,6 +41,12 @@ def decompose(scores: Sequence[Sequence[int]], gpus: Sequence[int]) -> Part:
         if len(groups) > 1:
             return Part(tuple(gpus), tuple(decompose(scores, group) for group in groups), level)
     return Part(tuple(gpus))
+
+
+def _grown(without: list[list[int]], joined: list[Iterable[int]], must: bool) -> list[list[int]]:
+    """Values of sets, by size, once one more GPU may be in them, or must be: `joined` are those of the sets with it."""
+    stay: list[list[int]] = [[] for _size in without] if must else without
+    return [stay[0], *([*some, *more] for some, more in zip([*stay[1:], []], joined, strict=True))]
 
 
 def _linked(scores: Sequence[Sequence[int]], gpus: Sequence[int], level: int) -> list[list[int]]:
@@ -108,25 +115,22 @@ class Wiring:
         return result
 
     def _block(self, gpus: Sequence[int], must: frozenset[int]) -> list[int]:
-        """All sets of these. The tables are indexed by sets as bits, and double with each GPU."""
-        sums, taken, sizes = [0], [0], [0]
+        """All sets of these, by size, that contain `must`.
+
+        What a set leaves has as many points as all, less those of its members' pairs, plus those within it, which were
+        taken off twice. So a worth grows by one sum for each GPU that joins: its own share and that of its pairs. Both
+        are kept as lists by size, in the same order, which leaves no work but additions and one maximum for each size.
+        """
+        pair = (1 << self._inside) + (1 << self._outside)
+        points = [sum(self._scores[gpu][other] for other in gpus) for gpu in gpus]
+        worths = [[sum(points) // 2 << self._outside]]
         for at, gpu in enumerate(gpus):
-            row = [0]
+            joining = [[self._bit(gpu) - (points[at] << self._outside)]]
             for other in gpus[:at]:
-                score = self._scores[gpu][other]
-                row += [value + score for value in row]
-            sums += map(add, sums, row)
-            bit = self._bit(gpu)
-            taken += [value + bit for value in taken]
-            sizes += [value + 1 for value in sizes]
-        needed = sum(self._bit(gpu) for gpu in gpus if gpu in must)
-        result = [self._impossible] * (len(gpus) + 1)
-        inside, outside = self._inside, self._outside
-        for within, rest, bits, size in zip(sums, reversed(sums), taken, sizes, strict=True):
-            worth = (within << inside) + (rest << outside) + bits
-            if worth > result[size] and bits & needed == needed:
-                result[size] = worth
-        return result
+                share = self._scores[gpu][other] * pair
+                joining = _grown(joining, [map(share.__add__, some) for some in joining], other in must)
+            worths = _grown(worths, list(map(map, repeat(add), worths, joining)), gpu in must)
+        return [max(some, default=self._impossible) for some in worths]
 
     def _climb(self, gpus: Sequence[int], must: frozenset[int]) -> list[int]:
         """Good sets of a block that is too large to try all: each grown from the one before, then mended by swaps."""
