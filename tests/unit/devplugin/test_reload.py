@@ -169,6 +169,8 @@ def following(path: Path, taken: list[Config], **files: bytes) -> tuple[Director
 def test_a_refusal_is_said_once_and_answered_each_time(tmp_path, caplog):
     taken: list[Config] = []
     volume, follow = following(tmp_path, taken, default=b"", shared=WRONG)
+    changes: list[str | None] = []
+    follow._changed = lambda: changes.append(follow.refused)
     follow.choose("")
     for _time in range(3):
         with pytest.raises(ValueError, match=r"config shared: .*resources\[0\]\.replicas: 1 is not >= 2"):
@@ -178,6 +180,8 @@ def test_a_refusal_is_said_once_and_answered_each_time(tmp_path, caplog):
     volume.swap(default=b"", shared=SHARED)
     assert follow.choose("shared") == "shared"
     assert taken[-1].rules.shared[0].replicas == 3
+    assert changes[1:] == [None], "the agent is told of both, once"
+    assert "1 is not >= 2" in str(changes[0])
 
 
 def test_what_concerns_the_start_alone_is_named(tmp_path, caplog):

@@ -98,7 +98,7 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
 
     if source is not None:
         choice_file = ChoiceFile(directory(config.kubelet_socket)) if choosing else None
-        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file)
+        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file, bulletin.touch)
         reload.start()
     metrics = Metrics(
         __version__,

@@ -35,6 +35,7 @@ class Reload:
 
     resolve: from a parsed file to all settings; raises ConfigError. take: puts settings into force.
     config: what is in force at the beginning; None if that is to be chosen first. memory: None to remember nothing.
+    changed: called when something was refused, or is in order again.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Reload:
         take: Callable[[Config], None],
         config: Config | None = None,
         memory: ChoiceFile | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._resolve = resolve
         self._take = take
         self._config = config
         self._memory = memory
+        self._changed = changed
         self._label: str | None = None
         self._applied: tuple[str, bytes] | None = None
         self._told = asyncio.Event()
@@ -143,10 +146,12 @@ class Reload:
                 self.refused = reason
                 self.outcomes["refused"] += 1
                 log.error("config_refused", reason=reason, in_force=self.name if self._applied else "none")
+                self._changed()
         else:
             if self.refused is not None:
                 self.refused = None
                 log.info("config_in_order", name=name or "empty")
+                self._changed()
         if self._memory is not None and self._applied is not None:
             self._memory.keep(Choice(self._label or "", *self._applied))
 
