@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.expected_resources import expected_resources
@@ -27,9 +27,10 @@ NAMES = ["nvidia.com/gpu", "gpu", "h100", "nvidia.com/mig-1g.10gb", "mig-small",
 def machines(draw):
     """A machine as the facts have it."""
     gpus = []
+    pool = draw(st.sampled_from([PROFILES, PROFILES[:1]]))
     for index in range(draw(st.integers(0, 5))):
         split = draw(st.booleans())
-        profiles = draw(st.lists(st.sampled_from(PROFILES), max_size=3)) if split else []
+        profiles = draw(st.lists(st.sampled_from(pool), max_size=3)) if split else []
         places = draw(st.permutations(range(len(profiles) + 1)))
         gpus.append(
             {
@@ -66,6 +67,15 @@ def uniform(profile, *counts):
             for index, count in enumerate(counts)
         ]
     }
+
+
+def whole(index):
+    return {"index": index, "uuid": f"GPU-{index}", "name": MODELS[0], "mig": {"mode": "disabled", "instances": []}}
+
+
+PART_SPLIT = {"gpus": [*uniform("1g.10gb", 2)["gpus"], whole(1)]}
+TWO = {"gpus": [whole(1), whole(0)]}
+FIRST_AND_NAMED = [{"name": "gpu", "replicas": 2, "devices": 1}, {"name": "gpu", "replicas": 3, "devices": [0]}]
 
 
 def optional(**fields):
@@ -125,6 +135,8 @@ def seen_by_the_daemon(facts):
     CONFIGS,
     st.sampled_from(["", "none", "single", "mixed"]),
 )
+@example(PART_SPLIT, {"flags": {"migStrategy": "single"}}, "")
+@example(TWO, {"sharing": {"timeSlicing": {"resources": FIRST_AND_NAMED}}}, "")
 def test_it_is_what_the_daemon_would_advertise(facts, config, strategy):
     env = {"MIG_STRATEGY": strategy} if strategy else {}
     try:
