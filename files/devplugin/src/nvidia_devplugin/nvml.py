@@ -43,6 +43,8 @@ _RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0)
 _STABLE_SECONDS = 30.0  # a session that lasted so long starts the retries afresh
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
 _MIG_MINORS = Path("/proc/driver/nvidia-caps/mig-minors")
+_MOST_DEVICES = 1024  # what claims more is garbage, and would keep us counting
+_BAD = (pynvml.NVMLError, ValueError)  # an error, or an answer that cannot be one: text that is none, for example
 _NO_INSTANCE = 0xFFFFFFFF  # in an event: the GPU as a whole
 
 _KNOWN_ERRORS: dict[int, tuple[str, str, str]] = {
@@ -131,7 +133,7 @@ class NvmlSession:
         except pynvml.NVMLError as error:
             raise NvmlUnavailableError(error) from error
         try:
-            self._driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
+            self._driver_version = _driver_version()
             cuda = _ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)
             self._cuda_version = None if cuda is None else (cuda // 1000, cuda % 1000 // 10)
             self._events = pynvml.nvmlEventSetCreate()
@@ -162,10 +164,13 @@ class NvmlSession:
         gpus: list[Gpu] = []
         faults: list[tuple[str, Fault]] = []
         unreadable: list[str] = []
+        taken: set[str] = set()
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise NvmlUnavailableError(error) from error
+        if count > _MOST_DEVICES:
+            raise NvmlUnavailableError(pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN))
         for index in range(count):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
@@ -178,14 +183,18 @@ class NvmlSession:
             except ValueError as error:
                 unreadable.append(f"index {index}: {error}")
                 continue
+            if uuid in taken:
+                unreadable.append(f"index {index}: {uuid} is another's UUID")
+                continue
             if uuid not in self._gpus:
                 try:
                     self._gpus[uuid] = self._describe(handle, index, uuid)
-                except (pynvml.NVMLError, ValueError) as error:
+                except _BAD as error:
                     unreadable.append(f"index {index}, {uuid}: {error}")
                     continue
+            taken.add(uuid)
             self._by_handle[_address(handle)] = uuid
-            enabled, mig = self._mig(handle, self._gpus[uuid], unreadable)
+            enabled, mig = self._mig(handle, self._gpus[uuid], unreadable, taken)
             clique = self._clique(handle, uuid)
             gpus.append(replace(self._gpus[uuid], index=index, mig_enabled=enabled, mig=mig, clique=clique))
             fault = self._answers(handle) or self._watch(handle, uuid) or self._examine(handle, uuid)
@@ -231,16 +240,19 @@ class NvmlSession:
             self._cliques[uuid] = f"{'-'.join(parts)}.{info.cliqueId}"
         return self._cliques[uuid]
 
-    def _mig(self, handle: Any, gpu: Gpu, unreadable: list[str]) -> tuple[bool, tuple[MigDevice, ...]]:
-        """Whether MIG is on, and the GPU's MIG devices. What cannot be read is named in `unreadable`."""
+    def _mig(self, handle: Any, gpu: Gpu, unreadable: list[str], taken: set[str]) -> tuple[bool, tuple[MigDevice, ...]]:
+        """Whether MIG is on, and the GPU's MIG devices. What cannot be read is named in `unreadable`.
+
+        taken: the UUIDs that were seen already; those of the MIG devices are added.
+        """
         try:
             enabled = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
             most = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle) if enabled else 0
-        except pynvml.NVMLError:
+        except _BAD:
             return False, ()  # it knows no MIG, or is lost, which _answers() tells
         devices = []
         minors: dict[str, int] | None = None
-        for index in range(most):
+        for index in range(min(most, _MOST_DEVICES)):
             try:
                 mig = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
             except pynvml.NVMLError as error:
@@ -250,8 +262,12 @@ class NvmlSession:
             try:
                 if minors is None:
                     minors = self._read_minors()
-                devices.append(_describe_mig(mig, index, gpu, minors))
-            except pynvml.NVMLError as error:
+                device = _describe_mig(mig, index, gpu, minors)
+                if device.uuid in taken:
+                    raise ValueError(f"{device.uuid} is another's UUID")
+                taken.add(device.uuid)
+                devices.append(device)
+            except _BAD as error:
                 unreadable.append(f"MIG device {index} of {gpu.uuid}: {error}")
         return enabled, tuple(devices)
 
@@ -381,8 +397,16 @@ def _ask(query: Callable[..., Any], *arguments: Any) -> Any:
     """None if this board or this driver does not say."""
     try:
         return query(*arguments)
-    except pynvml.NVMLError:
+    except _BAD:
         return None
+
+
+def _driver_version() -> str:
+    """Raises NVMLError; empty for what is no text."""
+    try:
+        return _text(pynvml.nvmlSystemGetDriverVersion())
+    except ValueError:
+        return ""
 
 
 def _uuid(handle: Any) -> str:
@@ -412,6 +436,8 @@ def _nvlinks(handle: Any, buses: dict[str, str]) -> dict[str, int]:
                 end: str | None = _SWITCH
             else:
                 end = buses.get(_text(pynvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId).lower())
+        except ValueError:
+            continue
         except pynvml.NVMLError as error:
             if error.value in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_INVALID_ARGUMENT):
                 break  # no NVLink, or no link of this number
@@ -422,7 +448,7 @@ def _nvlinks(handle: Any, buses: dict[str, str]) -> dict[str, int]:
 
 
 def _describe_mig(handle: Any, index: int, gpu: Gpu, minors: dict[str, int]) -> MigDevice:
-    """Raises NVMLError."""
+    """Raises NVMLError; ValueError for what cannot be a UUID."""
     gi = int(pynvml.nvmlDeviceGetGpuInstanceId(handle))
     ci = int(pynvml.nvmlDeviceGetComputeInstanceId(handle))
     memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
@@ -447,7 +473,7 @@ def _describe_mig(handle: Any, index: int, gpu: Gpu, minors: dict[str, int]) -> 
         jpegs=int(attributes.sharedJpegCount),
         ofas=int(attributes.sharedOfaCount),
     )
-    return MigDevice(index, _text(pynvml.nvmlDeviceGetUUID(handle)), profile, gi, ci, memory, capabilities, has)
+    return MigDevice(index, _uuid(handle), profile, gi, ci, memory, capabilities, has)
 
 
 def _text(value: Any) -> str:
