@@ -10,8 +10,6 @@ each other over generated machines and configurations.
 
 from __future__ import annotations
 
-import re
-
 DOMAIN = "nvidia.com/"
 GPU = DOMAIN + "gpu"
 
@@ -68,7 +66,19 @@ def _at(tree, *keys):
 
 
 def _matches(pattern, name):
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name, re.DOTALL) is not None
+    """Whether a pattern, in which * stands for anything, matches the whole name."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == name
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for part in rest[:-1]:
+        at = name.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return len(name) - at >= len(rest[-1]) and name.endswith(rest[-1])
 
 
 def _qualified(name):

@@ -241,6 +241,63 @@ def test_the_version_is_that_of_the_package():
     assert shown.stdout.strip() == __version__
 
 
+HUGE = "0x" + "f" * 6000  # Python refuses to show it
+NESTED_MERGES = "x0: &x0 {a: 1}\n" + "".join(
+    f"x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 9)}]}}\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[" * 100_000, id="nested-lists"),
+        pytest.param("{a: " * 5000, id="nested-mappings"),
+        pytest.param("- " * 5000, id="nested-blocks"),
+        pytest.param("&a {flags: *a}", id="contains-itself"),
+        pytest.param(NESTED_MERGES, id="grows-by-merging"),
+        pytest.param("version: !!int ''", id="no-integer"),
+        pytest.param("version: !!float ''", id="no-float"),
+        pytest.param("version: !!bool x", id="no-boolean"),
+        pytest.param("version: !!timestamp x", id="no-time"),
+        pytest.param("version: 2001-99-99", id="no-date"),
+        pytest.param("!!map [a]", id="no-mapping"),
+        pytest.param("!!map ab", id="no-mapping-either"),
+        pytest.param("? [a]\n: 1", id="list-as-key"),
+        pytest.param("version: 1" + ":00" * 300 + ".5", id="float-to-base-60"),
+        pytest.param(f"version: {HUGE}", id="huge"),
+        pytest.param(f"version: -{HUGE}", id="huge-and-negative"),
+        pytest.param(f"? {HUGE}\n: 1", id="huge-key"),
+        pytest.param(f"? -{HUGE}\n: 1", id="huge-negative-key"),
+        pytest.param(f"kubegpu: {{health: {{xids: {{? {HUGE} : fatal}}}}}}", id="huge-xid"),
+        pytest.param(f"kubegpu: {{health: {{quietPeriod: {HUGE}}}}}", id="huge-duration"),
+        pytest.param("kubegpu: {health: {quietPeriod: %sh}}" % ("9" * 400), id="long-duration"),
+        pytest.param(f"imex: {{channelIDs: [{HUGE}]}}", id="huge-channel"),
+        pytest.param(f"kubegpu: {{gpus: {{include: [{HUGE}]}}}}", id="huge-index"),
+        pytest.param(SLICING % "{name: gpu, replicas: 1000000000}", id="replicas-beyond-memory"),
+        pytest.param(SLICING % f"{{name: gpu, replicas: {HUGE}}}", id="huge-replicas"),
+        pytest.param(SLICING % f"{{name: gpu, replicas: -{HUGE}}}", id="huge-negative-replicas"),
+        pytest.param(SLICING % f"{{name: gpu, replicas: 2, devices: {HUGE}}}", id="huge-count"),
+        pytest.param(SLICING % f"{{name: gpu, replicas: 2, devices: [{HUGE}]}}", id="huge-device"),
+        pytest.param('flags: {gfd: {machineTypeFile: "a\\0b"}}', id="nul-in-a-path"),
+        pytest.param('"\\e[2J": 1', id="escape-in-a-key"),
+        pytest.param("\0", id="nul"),
+        pytest.param("%YAML 9.9\n---\n", id="another-yaml"),
+        pytest.param("---\n---\n", id="two-documents"),
+    ],
+)
+def test_what_is_hard_to_read_is_a_message_too(text):
+    with pytest.raises(ConfigError) as error:
+        settings(text)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400
+
+
+def test_a_message_does_not_grow_with_the_file():
+    with pytest.raises(ConfigError, match=r"and 980 more$") as error:
+        settings(SLICING % ", ".join(["{name: gpu, replicas: 2}"] * 1001))
+    assert len(str(error.value)) < 4000
+
+
 @given(st.binary())
 def test_random_bytes_are_settings_or_a_message(data):
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -135,6 +136,16 @@ TEXTS = st.builds(
     st.sampled_from(["true", "false"]),
     st.sampled_from(["all", "1", "[0, 3]"]),
 )
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+def test_a_pattern_matches_as_a_regular_expression_would(pattern, name):
+    assert matches(pattern, name) == bool(re.fullmatch(pattern.replace("*", ".*"), name))
+
+
+def test_a_pattern_of_many_stars_is_no_work():
+    assert not matches("*a" * 200 + "b", "a" * 250)
+    assert matches("*a" * 200, "a" * 250)
 
 
 @given(MACHINES, TEXTS)

@@ -17,6 +17,7 @@ from .schema import ConfigError
 
 __all__ = ["Config", "ConfigError", "load", "parse", "resolve"]
 
+_MOST_TOLD = 20
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
@@ -90,11 +91,11 @@ def parse(data: bytes) -> dict[str, Any]:
     """The checked content of a config file, nulls left out. Raises ConfigError for every content that is not right."""
     import yaml  # a daemon without a config file does not pay for it
 
-    from .yamlfile import load_yaml
+    from .yamlfile import MALFORMED, load_yaml
 
     try:
         content = load_yaml(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *MALFORMED) as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from error
     checked: dict[str, Any] = check_file({} if content is None else content, "")
     return checked
@@ -120,7 +121,8 @@ def resolve(content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[s
     if not values["device_list_strategy"]:
         refused.append("flags.plugin.deviceListStrategy: an empty list would give no container its devices")
     if refused:
-        raise ConfigError("; ".join(refused))
+        more = [f"and {len(refused) - _MOST_TOLD} more"] if len(refused) > _MOST_TOLD else []
+        raise ConfigError("; ".join(refused[:_MOST_TOLD] + more))
     ours = content.get("kubegpu", {})
     health = ours.get("health", {})
     return Config(

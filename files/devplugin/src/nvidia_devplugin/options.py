@@ -12,6 +12,7 @@ from . import checks, logs
 from .policy import SEVERITIES
 from .rules import SHARED_SUFFIX, NamePattern, Rules, Selector, Shared, qualified
 from .schema import (
+    LARGEST,
     Check,
     ConfigError,
     boolean,
@@ -150,7 +151,7 @@ def _devices(value: Any, path: str) -> Any:
     if value == "all":
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
+        return integer(1)(value, path)
     if isinstance(value, list) and value:
         return tuple(_device(entry, f"{path}[{at}]") for at, entry in enumerate(value))
     raise ConfigError(f"{path}: {describe(value)} is not all, a count or a list of GPUs")
@@ -158,7 +159,8 @@ def _devices(value: Any, path: str) -> Any:
 
 def _device(value: Any, path: str) -> str:
     """An index as a number or text, a MIG device's index (`0:1`), or a UUID."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+    text = str(value) if number else value
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,4}(:[0-9]{1,4})?|(GPU|MIG)-\S{1,64}", text):
         raise ConfigError(f"{path}: {describe(value)} is not an index (0, or 0:1 for a MIG device) or a UUID")
     return text
@@ -205,11 +207,14 @@ def _cdi_kind(value: Any, path: str) -> str:
     return str(value)
 
 
+MOST_REPLICAS = 4096
+"""A message to the kubelet holds 4 MiB, about 70,000 devices; what is more would never arrive."""
+
 _SHARING = mapping({
     "renameByDefault": boolean,
     "failRequestsGreaterThanOne": boolean,
     "resources": list_of(mapping(
-        {"name": _resource, "rename": _resource, "devices": _devices, "replicas": integer(2)},
+        {"name": _resource, "rename": _resource, "devices": _devices, "replicas": integer(2, MOST_REPLICAS)},
         required=("name", "replicas"),
     )),
 })  # fmt: skip

@@ -9,6 +9,10 @@ from typing import Any
 Check = Callable[[Any, str], Any]
 
 
+_NO_TEXT = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
+LARGEST = 2**31 - 1
+
+
 class ConfigError(Exception):
     """A setting that cannot be used; the message says where, what, and what is allowed."""
 
@@ -19,15 +23,21 @@ def describe(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of many digits"  # that Python may refuse to show
     if isinstance(value, (int, float)):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the string {value!r}" if len(value) <= 60 else f"a string of {len(value)} characters"
+        return f"the string {value!a}" if len(value) <= 60 else f"a string of {len(value)} characters"
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
         return "a mapping"
     return f"a value of type {type(value).__name__}"
+
+
+def _short(value: int) -> str:
+    return str(value) if abs(value) < 10**30 else describe(value)
 
 
 def boolean(value: Any, path: str) -> bool:
@@ -39,15 +49,19 @@ def boolean(value: Any, path: str) -> bool:
 def string(value: Any, path: str) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{path}: {describe(value)} is not a string")
+    if _NO_TEXT.search(value):
+        raise ConfigError(f"{path}: {describe(value)} has control characters, or what is no character")
     return value
 
 
-def integer(minimum: int) -> Check:
+def integer(minimum: int, maximum: int = LARGEST) -> Check:
     def check(value: Any, path: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"{path}: {describe(value)} is not a whole number")
         if value < minimum:
-            raise ConfigError(f"{path}: {value} is not >= {minimum}")
+            raise ConfigError(f"{path}: {_short(value)} is not >= {minimum}")
+        if value > maximum:
+            raise ConfigError(f"{path}: {_short(value)} is not <= {maximum}")
         return value
 
     return check
@@ -62,12 +76,13 @@ def choice(*allowed: str) -> Check:
     return check
 
 
+_LONGEST_NANOSECONDS = 2**63 - 1  # what Go's type holds: 292 years
 _GO_DURATION = re.compile(r"(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 def duration(value: Any, path: str) -> Any:
     """Go's notation (`60s`, `1h30m`), or nanoseconds as a number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LONGEST_NANOSECONDS:
         return value
     if isinstance(value, str) and (value == "0" or re.fullmatch(f"({_GO_DURATION.pattern})+", value)):
         return value
@@ -82,7 +97,10 @@ def seconds(value: Any, path: str) -> float:
     checked = duration(value, path)
     if isinstance(checked, (int, float)):
         return checked * 1e-9
-    return sum(float(found[1]) * _SECONDS[found[3]] for found in _GO_DURATION.finditer(checked))
+    total = sum(float(found[1]) * _SECONDS[found[3]] for found in _GO_DURATION.finditer(checked))
+    if total > _LONGEST_NANOSECONDS * 1e-9:
+        raise ConfigError(f"{path}: {describe(value)} is longer than 292 years")
+    return total
 
 
 def list_of(item: Check) -> Check:
@@ -105,6 +123,11 @@ def one_or_list_of(item: Check) -> Check:
     return check
 
 
+def _key(key: Any) -> str:
+    """A key that is no plain text."""
+    return str(key) if isinstance(key, int) and abs(key) < 10**30 else f"({describe(key)})"
+
+
 def mapping(keys: Mapping[str, Check], required: tuple[str, ...] = ()) -> Check:
     """A mapping with these keys and no others; a key whose value is null counts as absent."""
 
@@ -113,7 +136,8 @@ def mapping(keys: Mapping[str, Check], required: tuple[str, ...] = ()) -> Check:
             raise ConfigError(f"{path or 'the file'}: {describe(value)} is not a mapping")
         result = {}
         for key, entry in value.items():
-            at = f"{path}.{key}" if path else str(key)
+            shown = key if isinstance(key, str) and key.isprintable() else _key(key)
+            at = f"{path}.{shown}" if path else shown
             if not isinstance(key, str) or key not in keys:
                 raise ConfigError(f"{at}: unknown key; allowed here: {', '.join(keys)}")
             if entry is not None:
