@@ -91,6 +91,7 @@ import binascii
 from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 from ansible_collections.kubegpu.nvidia.plugins.filter.pod_trouble import pod_trouble
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_chain import verify_chain
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.devices.expected import resources
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.report import cluster, fleet
 
 _NOT_TRIED = "the report starts nothing: kubegpu.nvidia.verify tries it"
@@ -119,6 +120,10 @@ def _links(seen, node, pods, known, resource):
         return [], "none"
     name = seen.get("node_name")
     expected = seen.get("expected")
+    if expected is not None and int(expected) >= 0:
+        expected = {resource: int(expected)}
+    else:
+        expected = None if gpu.get("problem") else resources(gpu, seen.get("config") or {}, seen.get("env"))
     links = verify_chain(
         {
             "gpu": gpu,
@@ -131,9 +136,10 @@ def _links(seen, node, pods, known, resource):
             "node_name": name,
             "pods": pods,
             "resource": resource,
-            "expected": gpu["count"] if expected is None or int(expected) < 0 else int(expected),
+            "expected": expected,
             "docker_skip": _NOT_TRIED,
             "pod_skip": _NOT_TRIED,
+            "all_skip": _NOT_TRIED,
         }
     )
     if known["problem"]:

@@ -57,76 +57,33 @@ import re
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 from ansible_collections.kubegpu.nvidia.plugins.filter.pod_trouble import pod_trouble
+from ansible_collections.kubegpu.nvidia.plugins.filter.verify_pods import verify_pods
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.verify.containers import judge
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.verify.links import (
+    condition,
+    count,
+    failed,
+    passed,
+    plugin_pod,
+    quantity,
+    skipped,
+)
 
-PLUGIN_LABELS = {
-    "app.kubernetes.io/name": "nvidia-device-plugin",
-    "app.kubernetes.io/managed-by": "kubegpu.nvidia",
-}
-# as nvidia-smi -L prints a GPU; MIG devices follow indented
-_GPU_LINE = re.compile(r"^GPU \d+: (?P<name>.*) \(UUID: (?P<uuid>GPU-[0-9a-f-]+)\)\s*$", re.MULTILINE)
-_MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>MIG-[^)]+)\)\s*$", re.MULTILINE)
-_VISIBLE = re.compile(r"^NVIDIA_VISIBLE_DEVICES=(?P<value>.*)$", re.MULTILINE)
-
-
-def _link(name, status, detail, remedy=""):
-    return {"name": name, "status": status, "detail": detail, "remedy": remedy}
-
-
-def _passed(name, detail):
-    return _link(name, "passed", detail)
-
-
-def _failed(name, detail, remedy):
-    return _link(name, "failed", detail, remedy)
-
-
-def _skipped(name, reason):
-    return _link(name, "skipped", reason)
-
-
-def _count(number, noun):
-    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
-
-
-def plugin_pod(pods):
-    """Return our device plugin's newest pod of a node's pods, or None."""
-    ours = [
-        pod
-        for pod in pods or []
-        if all((pod["metadata"].get("labels") or {}).get(key) == value for key, value in PLUGIN_LABELS.items())
-    ]
-    return max(ours, key=lambda pod: pod["metadata"].get("creationTimestamp") or "") if ours else None
-
-
-def requested(pods, resource):
-    """Return how many of a resource the node's pods that have not ended ask for."""
-    total = 0
-    for pod in pods or []:
-        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-            continue
-        for container in (pod.get("spec") or {}).get("containers") or []:
-            limits = (container.get("resources") or {}).get("limits") or {}
-            total += int(limits.get(resource, 0))
-    return total
-
-
-def quantity(node, kind, resource):
-    """Return a whole-numbered resource of a node's capacity or allocatable; 0 if it has none."""
-    return int(((node.get("status") or {}).get(kind) or {}).get(resource, 0))
+GPU_LABEL = "nvidia.com/gpu.present"
 
 
 def _driver(seen):
     gpu = seen["gpu"]
     problem = gpu.get("problem")
     if problem:
-        return _failed("driver", problem["message"], problem.get("hint") or "")
+        return failed("driver", problem["message"], problem.get("hint") or "")
     if not gpu.get("present"):
-        return _failed("driver", "the node has no NVIDIA GPU", "take the host out of the group of GPU nodes")
+        return failed("driver", "the node has no NVIDIA GPU", "take the host out of the group of GPU nodes")
     if not gpu.get("driver_loaded"):
-        return _failed("driver", "the NVIDIA driver is not loaded", "load it ('modprobe nvidia') and see 'dmesg'")
+        return failed("driver", "the NVIDIA driver is not loaded", "load it ('modprobe nvidia') and see 'dmesg'")
     names = sorted({item.get("name") or "unknown" for item in gpu.get("gpus") or []})
-    return _passed(
-        "driver", "driver %s, %s (%s)" % (gpu.get("driver_version"), _count(gpu["count"], "GPU"), ", ".join(names))
+    return passed(
+        "driver", "driver %s, %s (%s)" % (gpu.get("driver_version"), count(gpu["count"], "GPU"), ", ".join(names))
     )
 
 
@@ -134,31 +91,31 @@ def _toolkit(seen):
     toolkit = seen["gpu"].get("toolkit") or {}
     version = toolkit.get("version") or toolkit.get("cli_version")
     if not version and not toolkit.get("runtime_path"):
-        return _failed(
+        return failed(
             "toolkit", "the NVIDIA Container Toolkit is not installed", "run the play with the tag container_toolkit"
         )
     if not toolkit.get("runtime_path"):
-        return _failed(
+        return failed(
             "toolkit", "version %s, but nvidia-container-runtime is missing" % version, "install the toolkit again"
         )
-    return _passed("toolkit", "version %s" % (version or "unknown"))
+    return passed("toolkit", "version %s" % (version or "unknown"))
 
 
 def _runtime(name, result, unused, restart_hint):
     if result is None or result.get("skipped"):
-        return _skipped(name, unused)
+        return skipped(name, unused)
     if result.get("failed") or "pending" not in result:
-        return _failed(
+        return failed(
             name, str(result.get("msg", "its configuration cannot be read")), "mend the file, then run the play again"
         )
     if result.get("changed"):
-        return _failed(
+        return failed(
             name, "the runtime nvidia is not in its configuration", "run the play with the tag %s_runtime" % name
         )
     if result["pending"] != "none":
         reasons = "; ".join(result.get("pending_reasons") or []) or "it still runs with its former configuration"
-        return _failed(name, "a %s is due: %s" % (result["pending"], reasons), restart_hint)
-    return _passed(name, "the runtime nvidia is configured and in use")
+        return failed(name, "a %s is due: %s" % (result["pending"], reasons), restart_hint)
+    return passed(name, "the runtime nvidia is configured and in use")
 
 
 def _docker(seen):
@@ -173,10 +130,10 @@ def _docker(seen):
     if link["status"] != "passed":
         return link
     if not live:
-        return _failed("docker", "the Docker Engine does not answer", "see 'systemctl status docker'")
+        return failed("docker", "the Docker Engine does not answer", "see 'systemctl status docker'")
     if "nvidia" not in (live.get("runtimes") or {}):
-        return _failed("docker", "dockerd runs without the runtime nvidia", "run the play with the tag docker_runtime")
-    return _passed("docker", "dockerd has the runtime nvidia; default: %s" % live.get("default_runtime"))
+        return failed("docker", "dockerd runs without the runtime nvidia", "run the play with the tag docker_runtime")
+    return passed("docker", "dockerd has the runtime nvidia; default: %s" % live.get("default_runtime"))
 
 
 def _containerd(seen):
@@ -188,213 +145,186 @@ def _containerd(seen):
     )
 
 
-def _no_cluster(seen):
-    """Why the cluster's links cannot be judged: (reason, failure) with at most one of them."""
-    if not seen.get("cluster"):
-        return "kubegpu_cluster is false", None
-    answer = seen.get("api") or {}
-    if "node" not in seen or seen["node"] is None:
-        known = kubernetes_remedy(answer.get("msg", ""))
-        return "", (known["cause"], known["remedy"])
-    return "", None
+def _crio(seen):
+    return _runtime(
+        "crio", seen.get("crio"), "the kubelet does not use CRI-O", "run the play with the tag crio_runtime"
+    )
 
 
 def _node(seen):
-    reason, failure = _no_cluster(seen)
-    if reason:
-        return _skipped("node", reason)
-    if failure:
-        return _failed("node", failure[0], failure[1])
+    if not seen.get("cluster"):
+        return skipped("node", "kubegpu_cluster is false")
+    if seen.get("node") is None:
+        known = kubernetes_remedy((seen.get("api") or {}).get("msg", ""))
+        return failed("node", known["cause"], known["remedy"])
     if not seen["node"]:
-        return _failed(
+        return failed(
             "node",
             "the cluster has no node named %s" % seen["node_name"],
             "set kubegpu_node_name for this host, or join the machine to the cluster",
         )
-    conditions = {item.get("type"): item for item in seen["node"]["status"].get("conditions") or []}
-    ready = conditions.get("Ready", {})
+    ready = condition(seen["node"], "Ready")
     if ready.get("status") != "True":
-        return _failed(
+        return failed(
             "node", "it is not ready: %s" % (ready.get("message") or "no reason given"), "see the kubelet's log"
         )
     if (seen["node"].get("spec") or {}).get("unschedulable"):
-        return _passed("node", "ready, but cordoned")
-    return _passed(
+        return passed("node", "ready, but cordoned")
+    return passed(
         "node", "ready, kubelet %s" % seen["node"]["status"].get("nodeInfo", {}).get("kubeletVersion", "unknown")
     )
 
 
 def _plugin(seen):
     if not seen.get("node"):
-        return _skipped("plugin", "the node is not known")
-    pod = plugin_pod(seen.get("pods"))
+        return skipped("plugin", "the node is not known")
+    if seen.get("pods") is None:
+        known = kubernetes_remedy(seen.get("pods_error") or "")
+        return failed("plugin", "its pods cannot be read: %s" % known["cause"], known["remedy"])
+    pod = plugin_pod(seen["pods"])
     if pod is None:
-        return _failed(
-            "plugin", "no pod of the device plugin is on the node", "run the play with the tag device_plugin"
-        )
+        return _no_plugin(seen)
     trouble = pod_trouble(pod)
     if not trouble["ready"]:
         detail = "the pod %s is not ready: %s" % (pod["metadata"]["name"], trouble["cause"])
         if trouble["last_words"]:
             detail += "; last words: %s" % trouble["last_words"].splitlines()[-1]
-        return _failed(
+        return failed(
             "plugin",
             detail,
             trouble["remedy"]
             or "see 'kubectl -n %s logs %s'" % (pod["metadata"].get("namespace"), pod["metadata"]["name"]),
         )
-    return _passed("plugin", "the pod %s is ready" % pod["metadata"]["name"])
+    return passed("plugin", "the pod %s is ready" % pod["metadata"]["name"])
+
+
+def _no_plugin(seen):
+    """Nothing is on the node; what keeps it away is told by the node, or by the plugin's objects."""
+    detail, node = "no pod of the device plugin is on the node", seen["node"]
+    if ((node.get("metadata") or {}).get("labels") or {}).get(GPU_LABEL) != "true":
+        return failed(
+            "plugin",
+            "%s: it has not the label %s=true" % (detail, GPU_LABEL),
+            "run the play with the tag device_plugin, which sets it",
+        )
+    taints = [
+        "%s:%s" % (taint.get("key"), taint.get("effect")) for taint in (node.get("spec") or {}).get("taints") or []
+    ]
+    taints = [taint for taint in taints if not taint.startswith("node.kubernetes.io/")]
+    if taints:
+        return failed(
+            "plugin",
+            "%s, which has the taint %s" % (detail, ", ".join(taints)),
+            "add a toleration for it to device_plugin_tolerations, and run the play with the tag device_plugin",
+        )
+    return failed(
+        "plugin",
+        detail,
+        "run the play with the tag device_plugin; it says what keeps the pod away (pod security, a quota, a webhook)",
+    )
+
+
+def _labels(seen):
+    node = seen.get("node")
+    if not node:
+        return skipped("labels", "the node is not known")
+    if not seen["gpu"].get("present"):
+        return skipped("labels", "the node has no GPU to be labelled for")
+    labels = (node.get("metadata") or {}).get("labels") or {}
+    if labels.get(GPU_LABEL) != "true":
+        return failed("labels", "%s is not true" % GPU_LABEL, "run the play with the tag device_plugin")
+    product = labels.get("nvidia.com/gpu.product")
+    names = sorted({re.sub(r"\s+", "-", item.get("name") or "") for item in seen["gpu"].get("gpus") or []} - {""})
+    # what follows the name tells of MIG and sharing
+    if product and names and not any(product.startswith(name) for name in names):
+        return failed(
+            "labels",
+            "nvidia.com/gpu.product is %s, the driver has %s" % (product, ", ".join(names)),
+            "see what writes the label: Node Feature Discovery, or gpu-feature-discovery",
+        )
+    return passed("labels", "%s is true%s" % (GPU_LABEL, ", product %s" % product if product else ""))
+
+
+def _registered(seen):
+    name, resource = "registered", seen["resource"]
+    if not seen.get("node"):
+        return skipped(name, "the node is not known")
+    if seen["expected"] is not None and not any(seen["expected"].values()):
+        return skipped(name, "the node has nothing to register")
+    known = resource in ((seen["node"].get("status") or {}).get("capacity") or {})
+    pod = plugin_pod(seen.get("pods"))
+    ready = pod is not None and pod_trouble(pod)["ready"]
+    if known and quantity(seen["node"], "capacity", resource) and (ready or seen.get("pods") is None):
+        return passed(name, "the kubelet knows %s" % resource)
+    if not ready:
+        return failed(
+            name,
+            "no device plugin that is ready serves %s" % resource
+            if known
+            else "the kubelet knows no %s: no device plugin is ready on the node" % resource,
+            "mend the link plugin first",
+        )
+    return failed(
+        name,
+        "the plugin has not registered %s with the kubelet" % resource,
+        "see the plugin's log and the kubelet's; does its configuration rename the resource (verify_resource), and is "
+        "/var/lib/kubelet/device-plugins the kubelet's own folder?",
+    )
 
 
 def _resources(seen):
     if not seen.get("node"):
-        return _skipped("resources", "the node is not known")
-    resource, expected = seen["resource"], seen["expected"]
-    capacity = quantity(seen["node"], "capacity", resource)
-    allocatable = quantity(seen["node"], "allocatable", resource)
-    detail = "%s: capacity %d, allocatable %d, expected %d" % (resource, capacity, allocatable, expected)
-    if capacity == allocatable == expected:
-        return _passed("resources", detail)
+        return skipped("resources", "the node is not known")
+    if seen["expected"] is None:
+        return skipped("resources", "the driver does not say how many GPUs there are")
+    # also what nobody expects: two plugins, or a configuration that is not the one that was counted with
+    domain = seen["resource"].partition("/")[0] + "/"
+    known = [
+        name
+        for name in (seen["node"].get("status") or {}).get("capacity") or {}
+        if name.startswith(domain) and quantity(seen["node"], "capacity", name)
+    ]
+    found = [
+        (name, quantity(seen["node"], "capacity", name), quantity(seen["node"], "allocatable", name), expected)
+        for name, expected in sorted(dict(dict.fromkeys(known, 0), **seen["expected"]).items())
+    ]
+    detail = "; ".join("%s: capacity %d, allocatable %d, expected %d" % item for item in found)
+    wrong = [item for item in found if not item[1] == item[2] == item[3]]
+    if not wrong:
+        return passed("resources", detail)
+    _name, capacity, allocatable, _expected = wrong[0]
     if capacity == 0:
-        remedy = "the plugin has not registered with the kubelet: see the plugin's log and the kubelet's"
-    elif plugin_pod(seen.get("pods")) is None:
+        remedy = "mend the link registered first"
+    elif seen.get("pods") is not None and plugin_pod(seen["pods"]) is None:
         remedy = "no plugin tells the kubelet of the devices: mend the link plugin first"
     elif allocatable < capacity:
-        unhealthy = _count(capacity - allocatable, "device")
+        unhealthy = count(capacity - allocatable, "device")
         remedy = "%s unhealthy: see the plugin's log, and 'dmesg | grep Xid' on the node" % unhealthy
     else:
         remedy = (
-            "restart the plugin's pod, so that it counts the GPUs again; with sharing or MIG set verify_expected_gpus"
+            "see the plugin's log; is device_plugin_config the configuration that it runs with? Else say with "
+            "verify_expected_gpus how many there are"
         )
-    return _failed("resources", detail, remedy)
-
-
-def _saw(output):
-    return [(match.group("name"), match.group("uuid")) for match in _GPU_LINE.finditer(output)]
-
-
-def _docker_run(seen, name, key):
-    run = (seen.get("docker_runs") or {}).get(key)
-    if run is None:
-        return _skipped(name, seen.get("docker_skip") or "not tried")
-    output = "%s\n%s" % (run.get("stdout") or "", run.get("stderr") or "")
-    if run.get("rc") == 125 and re.search(r"no such image|unable to find image", output, re.IGNORECASE):
-        if not seen.get("docker_image_named"):
-            return _skipped(
-                name,
-                "the image %s is not on the node; verify_docker_image names one to pull" % seen.get("docker_image"),
-            )
-        return _failed(name, (run.get("stderr") or "").strip(), "load the image on the node, or let Docker pull it")
-    if run.get("rc") != 0:
-        detail = (run.get("stderr") or run.get("stdout") or run.get("msg") or "no message").strip()
-        return _failed(name, "exit code %s: %s" % (run.get("rc"), detail), _docker_remedy(detail))
-    saw = _saw(run["stdout"])
-    if len(saw) != seen["gpu"]["count"]:
-        return _failed(
-            name,
-            "the container saw %s, the driver has %d" % (_count(len(saw), "GPU"), seen["gpu"]["count"]),
-            "see /etc/nvidia-container-runtime/config.toml",
-        )
-    return _passed(name, "a container saw %s" % _count(len(saw), "GPU"))
-
-
-def _docker_remedy(text):
-    lowered = text.lower()
-    if "could not select device driver" in lowered:
-        return "dockerd was started before the toolkit was installed: restart Docker (docker_runtime_allow_restart)"
-    if "unknown runtime" in lowered or "unknown or invalid runtime" in lowered:
-        return "run the play with the tag docker_runtime"
-    if "executable file not found" in lowered or "nvidia-smi: not found" in lowered:
-        return "no nvidia-smi was put into the container: try 'nvidia-container-cli info' on the node"
-    if "driver/library version mismatch" in lowered:
-        return "the driver was upgraded while it was in use: reboot the node"
-    if "cannot connect to the docker daemon" in lowered:
-        return "see 'systemctl status docker'"
-    return (
-        "try the same command on the node, with NVIDIA_DEBUG=1 in /etc/nvidia-container-runtime/config.toml's debug log"
-    )
-
-
-def _pod(seen):
-    name = "pod"
-    if seen.get("pod_skip"):
-        return _skipped(name, seen["pod_skip"])
-    created = seen.get("pod_created") or {}
-    if created.get("failed"):
-        known = kubernetes_remedy(created.get("msg", ""))
-        return _failed(name, "the test pod was refused: %s" % known["cause"], known["remedy"])
-    pod, log = seen.get("pod"), seen.get("pod_log") or ""
-    if not pod:
-        return _failed(name, "the test pod vanished", "see the namespace's events ('kubectl get events')")
-    phase = (pod.get("status") or {}).get("phase")
-    if phase != "Succeeded":
-        trouble = pod_trouble(pod, seen.get("pod_events"))
-        detail = "the test pod did not succeed (%s): %s" % (phase, trouble["cause"])
-        words = (trouble["last_words"] or log).strip()
-        if words:
-            detail += "; it said: %s" % words
-        return _failed(name, detail, trouble["remedy"] or _docker_remedy(detail))
-    return _judge_pod_log(name, log, seen)
-
-
-def _judge_pod_log(name, log, seen):
-    saw, visible = _saw(log), _VISIBLE.search(log)
-    mig = [match.group("uuid") for match in _MIG_LINE.finditer(log)]
-    value = visible.group("value").strip() if visible else ""
-    if len(saw) != 1:
-        remedy = "the container got more than was allocated: do other pods or images set NVIDIA_VISIBLE_DEVICES?"
-        if not saw:
-            remedy = "no GPU was put into the container: is the runtime that the pod used the one of the toolkit?"
-        return _failed(
-            name, "a pod with limits 1 saw %s (NVIDIA_VISIBLE_DEVICES=%s)" % (_count(len(saw), "GPU"), value), remedy
-        )
-    uuid = saw[0][1]
-    known = [item.get("uuid") for item in seen["gpu"].get("gpus") or []]
-    if known and uuid not in known:
-        return _failed(
-            name, "the pod saw the GPU %s, which the driver on the node does not have" % uuid, "is it the right node?"
-        )
-    if value in ("", "all", "void", "none") or "," in value:
-        return _failed(
-            name,
-            "the pod's NVIDIA_VISIBLE_DEVICES is %r instead of one device" % value,
-            "the device did not come from the kubelet's allocation: see which device plugin answers for %s"
-            % seen["resource"],
-        )
-    if value.startswith("GPU-") and value != uuid:
-        return _failed(name, "the pod was given %s but saw %s" % (value, uuid), "see the toolkit's log on the node")
-    what = "%s (%s)" % (saw[0][0], mig[0] if mig else uuid)
-    via = "RuntimeClass %s" % seen["runtime_class"] if seen.get("runtime_class") else "the default runtime"
-    return _passed(name, "a pod with limits 1 saw exactly one GPU, %s, through %s" % (what, via))
-
-
-def _removed(seen):
-    result = seen.get("pod_removed") or {}
-    if result.get("failed"):
-        return [
-            _failed(
-                "cleanup",
-                "the test pod could not be removed: %s" % kubernetes_remedy(result.get("msg", ""))["cause"],
-                "remove it ('kubectl -n %s delete pod -l kubegpu.nvidia/verify')" % seen.get("namespace"),
-            )
-        ]
-    return []
+    return failed("resources", detail, remedy)
 
 
 def verify_chain(seen):
     """Return the chain's links as a list of dicts; see the RETURN documentation."""
+    runs = seen.get("docker_runs") or {}
     return [
         _driver(seen),
         _toolkit(seen),
         _docker(seen),
         _containerd(seen),
+        _crio(seen),
         _node(seen),
         _plugin(seen),
+        _registered(seen),
+        _labels(seen),
         _resources(seen),
-        _docker_run(seen, "docker_gpus", "gpus"),
-        _docker_run(seen, "docker_runtime", "runtime"),
-        _pod(seen),
-        *_removed(seen),
+        judge("docker_gpus", runs.get("gpus"), seen),
+        judge("docker_runtime", runs.get("runtime"), seen),
+        *verify_pods(seen),
     ]
 
 

@@ -9,7 +9,10 @@ import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_chain import verify_chain
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_pod_plan import verify_pod_plan
+from ansible_collections.kubegpu.nvidia.plugins.filter.verify_pod_state import verify_pod_state
+from ansible_collections.kubegpu.nvidia.plugins.filter.verify_registered import verify_registered
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_summary import verify_summary
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.verify import pods as test_pods
 
 UUIDS = ["GPU-7927c87e-b2a0-58dc-8d86-556e4dfa73b7", "GPU-c29a8f43-287a-5ac1-a138-4b63838c2b3b"]
 LIST = "".join(f"GPU {index}: NVIDIA H100 80GB HBM3 (UUID: {uuid})\n" for index, uuid in enumerate(UUIDS))
@@ -21,6 +24,26 @@ PLUGIN = {
     "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
 }
 RESOURCES = {"cpu": "2", "nvidia.com/gpu": "2"}
+OPTIONS = {"namespace": "gpu", "timeout": 60, "run": "r1", "image": "i", "runtime_class": "", "tolerations": []}
+
+
+def tried(kind, phase, node="n1", message="", **status):
+    """A test pod as the cluster returns it."""
+    pod = test_pods.definition(kind, node, "nvidia.com/gpu", 1, "r1", OPTIONS)
+    pod["metadata"]["name"] = f"kubegpu-verify-{kind}-x"
+    container = {"name": "c", "state": {"terminated": {"exitCode": int(phase == "Failed"), "message": message}}}
+    key = "initContainerStatuses" if kind == test_pods.ALL else "containerStatuses"
+    pod["status"] = {"phase": phase, key: [container], **status}
+    return pod
+
+
+def one(message="", phase="Succeeded", **status):
+    return [tried(test_pods.ONE, phase, message=message, **status), HOLDING]
+
+
+HOLDING = tried(test_pods.ALL, "Running", message=f"NVIDIA_VISIBLE_DEVICES={','.join(UUIDS)}\n" + "\n".join(UUIDS))
+TURNED_AWAY = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes: 1 Insufficient nvidia.com/gpu."}
+WAITING = tried(test_pods.MORE, "Pending", conditions=[TURNED_AWAY])
 HEALTHY = {
     "gpu": {
         "present": True,
@@ -37,28 +60,34 @@ HEALTHY = {
         "live": {"runtimes": {"nvidia": {}}, "default_runtime": "nvidia"},
     },
     "containerd": {"changed": False, "pending": "none"},
+    "crio": {"changed": False, "pending": "none"},
     "cluster": True,
     "api": {"msg": ""},
     "node_name": "n1",
     "node": {
+        "metadata": {"name": "n1", "labels": {"nvidia.com/gpu.present": "true"}},
         "status": {
             "capacity": RESOURCES,
             "allocatable": RESOURCES,
             "conditions": [{"type": "Ready", "status": "True"}],
             "nodeInfo": {"kubeletVersion": "v1.20.2"},
-        }
+        },
     },
     "pods": [PLUGIN],
     "resource": "nvidia.com/gpu",
-    "expected": 2,
+    "expected": {"nvidia.com/gpu": 2},
     "docker_image": "plugin:1",
     "docker_image_named": False,
     "docker_skip": "",
     "docker_runs": {"gpus": {"rc": 0, "stdout": LIST}, "runtime": {"rc": 0, "stdout": LIST}},
     "pod_skip": "",
-    "pod_created": {},
-    "pod": {"status": {"phase": "Succeeded"}},
-    "pod_log": f"{ONE}NVIDIA_VISIBLE_DEVICES={UUIDS[0]}\n",
+    "all_skip": "",
+    "amount": 2,
+    "pods_wanted": [],
+    "pods_made": {"result": {"results": []}},
+    "pods_tried": one(f"NVIDIA_VISIBLE_DEVICES={UUIDS[0]}\n{UUIDS[0]}\n"),
+    "more_made": {},
+    "more_tried": [WAITING],
     "pod_removed": {},
     "runtime_class": "nvidia",
     "namespace": "gpu",
@@ -68,12 +97,17 @@ NAMES = [
     "toolkit",
     "docker",
     "containerd",
+    "crio",
     "node",
     "plugin",
+    "registered",
+    "labels",
     "resources",
     "docker_gpus",
     "docker_runtime",
     "pod",
+    "all_gpus",
+    "one_more",
 ]
 
 
@@ -98,7 +132,11 @@ def test_a_healthy_chain():
 
 
 PROBLEM = {"code": "version_mismatch", "message": "they differ", "hint": "reboot"}
-FAILED_POD = {"status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "Allocate failed"}}
+FAILED_POD = one(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed")
+BARE_NODE = {**HEALTHY["node"], "metadata": {"name": "n1"}}
+TAINTED = {**HEALTHY["node"], "spec": {"taints": [{"key": "dedicated", "effect": "NoSchedule"}]}}
+UNKNOWN = {**HEALTHY["node"]["status"], "capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}}
+FORBIDDEN = 'pods is forbidden: User "eve" cannot list resource "pods" in API group "" at the cluster scope'
 UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ErrImagePull"}}}]}}
 
 
@@ -141,8 +179,33 @@ UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"w
             "1 device unhealthy",
             id="unhealthy",
         ),
-        pytest.param({"node__status__capacity": {}}, "resources", "capacity 0", "not registered", id="unregistered"),
-        pytest.param({"expected": 3}, "resources", "expected 3", "verify_expected_gpus", id="expected"),
+        pytest.param({"node__status": UNKNOWN}, "registered", "has not registered", "plugin's log", id="unregistered"),
+        pytest.param({"node__status": UNKNOWN}, "resources", "capacity 0", "link registered", id="no-capacity"),
+        pytest.param({"pods": [UNREADY]}, "registered", "no device plugin that is ready", "link plugin", id="left"),
+        pytest.param({"pods": [], "node": BARE_NODE}, "plugin", "not the label", "device_plugin", id="no-label"),
+        pytest.param({"node": BARE_NODE}, "labels", "is not true", "device_plugin", id="label"),
+        pytest.param(
+            {"node__metadata__labels": {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.product": "Tesla-T4"}},
+            "labels",
+            "Tesla-T4, the driver has NVIDIA-H100-80GB-HBM3",
+            "Feature Discovery",
+            id="product",
+        ),
+        pytest.param({"pods": [], "node": TAINTED}, "plugin", "dedicated:NoSchedule", "tolerations", id="taint"),
+        pytest.param(
+            {"pods": None, "pods_error": FORBIDDEN}, "plugin", "eve may not list pods", "ClusterRole", id="rbac"
+        ),
+        pytest.param({"crio__pending": "restart"}, "crio", "restart is due", "crio_runtime", id="crio"),
+        pytest.param(
+            {"expected": {"nvidia.com/gpu": 3}}, "resources", "expected 3", "device_plugin_config", id="expected"
+        ),
+        pytest.param(
+            {"expected": {"nvidia.com/gpu": 0, "nvidia.com/mig-1g.10gb": 7}},
+            "resources",
+            "capacity 2, allocatable 2, expected 0; nvidia.com/mig-1g.10gb: capacity 0, allocatable 0, expected 7",
+            "device_plugin_config",
+            id="mig",
+        ),
         pytest.param(
             {"docker_runs__gpus": {"rc": 125, "stderr": "could not select device driver"}},
             "docker_gpus",
@@ -157,33 +220,92 @@ UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"w
             "",
             id="few",
         ),
-        pytest.param({"pod": FAILED_POD}, "pod", "UnexpectedAdmissionError", "allocate", id="pod-failed"),
-        pytest.param({"pod": {}}, "pod", "vanished", "events", id="pod-gone"),
+        pytest.param({"pods_tried": FAILED_POD}, "pod", "UnexpectedAdmissionError", "allocate", id="pod-failed"),
         pytest.param(
-            {"pod_created": {"failed": True, "msg": "violates PodSecurity"}},
+            {"pods_tried": one("NVIDIA_VISIBLE_DEVICES=x\nnvidia-smi: not found", "Failed")},
+            "pod",
+            "nvidia-smi: not found",
+            "nvidia-container-cli",
+            id="no-smi",
+        ),
+        pytest.param({"pods_tried": []}, "pod", "vanished", "events", id="pod-gone"),
+        pytest.param(
+            {"pods_tried": [], "pods_made": {"changed": False, "msg": "violates PodSecurity"}},
             "pod",
             "refused",
             "privileged",
             id="refused",
         ),
         pytest.param(
-            {"pod_log": f"{LIST}NVIDIA_VISIBLE_DEVICES=all"}, "pod", "saw 2 GPUs", "more than was allocated", id="two"
+            {
+                "pods_tried": [HOLDING],
+                "pods_wanted": [tried(test_pods.ONE, "", "n2"), tried(test_pods.ONE, ""), HOLDING],
+                "pods_made": {"result": {"results": [{}, {"error": {"msg": "exceeded quota"}}, {}]}},
+            },
+            "pod",
+            "refused: a quota",
+            "raise",
+            id="one-refused",
         ),
-        pytest.param({"pod_log": "NVIDIA_VISIBLE_DEVICES=x"}, "pod", "saw 0 GPUs", "no GPU was put", id="none"),
         pytest.param(
-            {"pod_log": f"{ONE}NVIDIA_VISIBLE_DEVICES=all"}, "pod", "'all' instead of one", "kubelet's", id="all"
+            {"pods_tried": one("NVIDIA_VISIBLE_DEVICES=all\n" + "\n".join(UUIDS))},
+            "pod",
+            "saw 2 GPUs",
+            "more than was allocated",
+            id="two",
+        ),
+        pytest.param({"pods_tried": one("NVIDIA_VISIBLE_DEVICES=x")}, "pod", "saw 0 GPUs", "no GPU was put", id="none"),
+        pytest.param(
+            {"pods_tried": one(f"NVIDIA_VISIBLE_DEVICES=all\n{UUIDS[0]}")},
+            "pod",
+            "'all' instead",
+            "kubelet's",
+            id="all",
         ),
         pytest.param(
-            {"pod_log": f"{ONE}NVIDIA_VISIBLE_DEVICES={UUIDS[1]}"}, "pod", "was given", "toolkit's log", id="another"
+            {"pods_tried": one(f"NVIDIA_VISIBLE_DEVICES={UUIDS[1]}\n{UUIDS[0]}")},
+            "pod",
+            "was given",
+            "toolkit's log",
+            id="another",
+        ),
+        pytest.param(
+            {"pods_tried": [tried(test_pods.ALL, "Running", message=UUIDS[0])]},
+            "all_gpus",
+            "a pod with limits 2 saw 1 GPU",
+            "nvidia-container-cli",
+            id="not-all",
+        ),
+        pytest.param(
+            {"pods_tried": [tried(test_pods.ALL, "Pending", conditions=[TURNED_AWAY])]},
+            "all_gpus",
+            "Insufficient",
+            "taken or unhealthy",
+            id="all-waits",
+        ),
+        pytest.param(
+            {"more_tried": [tried(test_pods.MORE, "Running")]},
+            "one_more",
+            "was placed",
+            "two device plugins",
+            id="more",
+        ),
+        pytest.param(
+            {"more_tried": [tried(test_pods.MORE, "Pending")]},
+            "one_more",
+            "not for a GPU",
+            "scheduler",
+            id="no-verdict",
         ),
         pytest.param({"gpu__gpus": [{"uuid": UUIDS[1]}]}, "pod", "does not have", "right node", id="other-node"),
         pytest.param(
-            {"pod_removed": {"failed": True, "msg": "Connection refused"}},
+            {"pod_removed": {"failed": False, "msg": "Connection refused"}},
             "cleanup",
-            "removed",
+            "cannot be reached",
             "kubectl",
             id="cleanup",
         ),
+        pytest.param({"pods_left": [WAITING]}, "cleanup", "kubegpu-verify-more-x did not go", "kubectl", id="left-pod"),
     ],
 )
 def test_a_broken_link_is_named_with_cause_and_remedy(changes, broken, detail, remedy):
@@ -202,6 +324,22 @@ def test_a_broken_link_is_named_with_cause_and_remedy(changes, broken, detail, r
         pytest.param({"cluster": False, "node": None}, ["node"], "kubegpu_cluster is false", id="no-cluster"),
         pytest.param({"node": {}}, ["plugin", "resources"], "the node is not known", id="node-unknown"),
         pytest.param({"pod_skip": "all taken"}, ["pod"], "all taken", id="pod"),
+        pytest.param({"all_skip": "1 of 2"}, ["all_gpus", "one_more"], "1 of 2", id="busy"),
+        pytest.param({"pods_tried": []}, ["one_more"], "not all GPUs were held", id="not-held"),
+        pytest.param({"expected": None}, ["resources"], "does not say how many", id="unknown-number"),
+        pytest.param({"expected": {"nvidia.com/gpu": 0}}, ["registered"], "nothing to register", id="nothing"),
+        pytest.param(
+            {
+                "pods_tried": [
+                    tried(
+                        test_pods.ALL, "Failed", reason="UnexpectedAdmissionError", message="failRequestsGreaterThanOne"
+                    )
+                ]
+            },
+            ["all_gpus"],
+            "shared",
+            id="shared",
+        ),
         pytest.param(
             {"docker_runs__gpus": {"rc": 125, "stderr": "docker: Error: No such image: plugin:1."}},
             ["docker_gpus"],
@@ -226,68 +364,165 @@ def test_an_image_that_was_asked_for_and_is_missing_is_a_failure():
 
 
 def test_a_pod_with_the_index_strategy():
-    assert chain(pod_log=f"{ONE}NVIDIA_VISIBLE_DEVICES=0")["pod"]["status"] == "passed"
+    assert chain(pods_tried=one(f"NVIDIA_VISIBLE_DEVICES=0\n{UUIDS[0]}"))["pod"]["status"] == "passed"
 
 
-def pod_plan(**changes):
-    seen = {
-        "cluster": True,
-        "node": HEALTHY["node"],
-        "pods": [PLUGIN],
-        "resource": "nvidia.com/gpu",
-        "image": "",
-        "runtime_class": "auto",
-        "runtime": "containerd",
-        "default_runtime": "runc",
-        "check_mode": False,
-    }
-    return verify_pod_plan({**seen, **changes})
+def test_a_pod_that_was_given_its_gpu_by_cdi():
+    assert chain(pods_tried=one(f"NVIDIA_VISIBLE_DEVICES=void\n{UUIDS[0]}"))["pod"]["status"] == "passed"
 
 
-def taker(count, phase="Running"):
-    limits = {"nvidia.com/gpu": str(count)}
+def test_all_shares_of_two_gpus_are_two_gpus():
+    assert chain(amount=20)["all_gpus"]["status"] == "passed"
+
+
+def test_mig_devices_are_counted_and_not_their_gpus():
+    mig = [f"MIG-{number}{UUIDS[0][5:]}" for number in range(7)]
+    holding = tried(test_pods.ALL, "Running", message="\n".join(UUIDS + mig))
+    assert "7 MIG devices on 2 GPUs" in chain(amount=7, pods_tried=[holding])["all_gpus"]["detail"]
+    assert chain(amount=8, pods_tried=[holding])["all_gpus"]["status"] == "passed"
+    assert chain(amount=1, pods_tried=[holding])["all_gpus"]["status"] == "failed"
+
+
+WANTED = {
+    "node": "n1",
+    "resource": "nvidia.com/gpu",
+    "expected": {"nvidia.com/gpu": 2},
+    "image": "",
+    "runtime_class": "auto",
+    "tolerations": [{"operator": "Exists"}],
+    "all": True,
+}
+OURS = {**PLUGIN, "spec": {**PLUGIN["spec"], "nodeName": "n1", "runtimeClassName": "nvidia"}}
+
+
+def whole_plan(wanted=None, pods=(), nodes=None, check_mode=False, answers=None):
+    nodes = [HEALTHY["node"]] if nodes is None else nodes
+    asked = {"nodes": {"resources": nodes}, "pods": {"resources": [OURS, *pods]}, **(answers or {})}
+    options = {"namespace": "gpu", "timeout": 60, "run": "r1", "check_mode": check_mode}
+    return verify_pod_plan(wanted or {"h1": WANTED}, asked, options)
+
+
+def pod_plan(pods=(), nodes=None, check_mode=False, answers=None, **changes):
+    return whole_plan({"h1": {**WANTED, **changes}}, pods, nodes, check_mode, answers)["hosts"]["h1"]
+
+
+def taker(count, phase="Running", node="n1", name="t", init=0):
+    limits = [{"resources": {"limits": {"nvidia.com/gpu": str(number)}}} for number in (count, init)]
     return {
-        "metadata": {"name": "t"},
-        "spec": {"containers": [{"resources": {"limits": limits}}]},
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"nodeName": node, "containers": limits[:1], "initContainers": limits[1:]},
         "status": {"phase": phase},
     }
 
 
-def test_the_plugins_own_image_is_used():
-    assert pod_plan() == {"skip": "", "image": "plugin:1", "runtime_class": "nvidia"}
+def kinds(plan):
+    return [(pod["metadata"]["labels"][test_pods.KIND], limit(pod)) for pod in plan["pods"]]
+
+
+def limit(pod):
+    containers = pod["spec"].get("initContainers") or pod["spec"]["containers"]
+    return containers[0]["resources"]["limits"]["nvidia.com/gpu"]
+
+
+def test_the_plugins_own_image_and_runtime_class_are_used():
+    assert (pod_plan()["image"], pod_plan()["runtime_class"]) == ("plugin:1", "nvidia")
     assert pod_plan(image="mine:1")["image"] == "mine:1"
+    assert pod_plan(runtime_class="gold")["runtime_class"] == "gold"
+    assert pod_plan(runtime_class="")["runtime_class"] == ""
 
 
-@pytest.mark.parametrize(
-    ("changes", "used"),
-    [
-        ({"default_runtime": "nvidia"}, ""),
-        ({"runtime": "docker"}, ""),
-        ({"runtime_class": "gold"}, "gold"),
-        ({"runtime_class": ""}, ""),
-    ],
-)
-def test_runtime_class_of_the_pod(changes, used):
-    assert pod_plan(**changes)["runtime_class"] == used
+def test_a_free_node_gets_a_pod_with_one_gpu_then_one_with_all_then_one_more():
+    plan = whole_plan()
+    assert kinds(plan) == [("one", 1), ("all", 2)]
+    assert list(plan["more"]) == [test_pods.mark("n1")]
+    assert [pod["spec"]["runtimeClassName"] for pod in plan["pods"]] == ["nvidia", "nvidia"]
+    assert plan["selector"] == f"kubegpu.nvidia/verify in ({test_pods.mark('n1')})"
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cluster": False}, "kubegpu_cluster"),
-        ({"node": None}, "not known"),
         ({"check_mode": True}, "check mode"),
-        ({"pods": []}, "no image"),
-        ({"pods": [PLUGIN, taker(1), taker(1)]}, "all 2 nvidia.com/gpu of the node are taken"),
-        ({"node": {"status": {"allocatable": {}}}}, "no allocatable"),
+        ({"nodes": []}, "not known"),
+        ({"answers": {"pods": {"msg": FORBIDDEN}}}, "pods are not known"),
+        ({"answers": {"pods": {"resources": []}}}, "no image"),
+        (
+            {"pods": [taker(1), taker(1, name="u")]},
+            "all 2 nvidia.com/gpu of the node are taken, by default/t, default/u",
+        ),
+        ({"nodes": [{**HEALTHY["node"], "status": {"allocatable": RESOURCES}}]}, "not ready"),
+        ({"resource": "nvidia.com/other"}, "no allocatable"),
     ],
 )
 def test_why_no_pod_is_tried(changes, reason):
-    assert reason in pod_plan(**changes)["skip"]
+    plan = pod_plan(**changes)
+    assert reason in plan["skip"]
+    assert plan["skip_all"] == plan["skip"]
 
 
-def test_pods_that_have_ended_take_no_gpu():
-    assert pod_plan(pods=[PLUGIN, taker(1), taker(1, "Succeeded"), taker(1, "Failed")])["skip"] == ""
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pods": [taker(1)]}, "1 of 2 are in use, by default/t"),
+        ({"pods": [taker(0, init=1)]}, "1 of 2 are in use"),
+        ({"all": False}, "verify_all_gpus"),
+    ],
+)
+def test_why_a_pod_with_all_gpus_is_not_tried(changes, reason):
+    plan = pod_plan(**changes)
+    assert plan["skip"] == ""
+    assert reason in plan["skip_all"]
+
+
+def test_pods_that_have_ended_or_run_elsewhere_take_no_gpu():
+    others = [taker(1), taker(1, "Succeeded"), taker(1, "Failed"), taker(2, node="n2")]
+    assert pod_plan(pods=others)["skip"] == ""
+
+
+def test_what_a_dead_run_left_is_found_and_takes_no_gpu():
+    left = tried(test_pods.ALL, "Running")
+    left["spec"]["nodeName"] = "n1"
+    elsewhere = tried(test_pods.ALL, "Running", node="n2")
+    plan = whole_plan(pods=[left, elsewhere])
+    assert plan["leftovers"] == ["kubegpu-verify-all-x"]
+    assert kinds(plan) == [("one", 1), ("all", 2)]
+
+
+def test_nothing_is_removed_in_check_mode_or_where_pods_cannot_be_read():
+    assert whole_plan(check_mode=True)["selector"] == ""
+    assert verify_pod_plan({"h1": WANTED}, {}, {"check_mode": False, "run": "r"})["selector"] == ""
+
+
+def test_the_pods_of_many_hosts_are_one_plan():
+    nodes = [{**HEALTHY["node"], "metadata": {"name": name}} for name in ("n1", "n2")]
+    plan = whole_plan({"h1": WANTED, "h2": {**WANTED, "node": "n2", "image": "i", "all": False}}, nodes=nodes)
+    assert kinds(plan) == [("one", 1), ("all", 2), ("one", 1)]
+    assert plan["hosts"]["h2"]["node"]["metadata"]["name"] == "n2"
+
+
+@pytest.mark.parametrize(
+    ("pods", "settled", "succeeded", "held"),
+    [
+        pytest.param([], True, True, 0, id="none"),
+        pytest.param([tried("one", "Running"), HOLDING], False, False, 1, id="looks"),
+        pytest.param([tried("one", "Succeeded"), HOLDING], True, True, 1, id="done"),
+        pytest.param([tried("one", "Succeeded"), tried("all", "Pending")], False, False, 0, id="all-waits"),
+        pytest.param([HOLDING, tried("more", "Pending")], False, True, 1, id="not-looked-at"),
+        pytest.param([HOLDING, WAITING], True, True, 1, id="turned-away"),
+        pytest.param([HOLDING, tried("more", "Running")], True, False, 1, id="placed"),
+        pytest.param([tried("one", "Failed"), tried("all", "Failed")], True, False, 0, id="failed"),
+    ],
+)
+def test_how_far_the_pods_have_come(pods, settled, succeeded, held):
+    state = verify_pod_state(pods)
+    assert (state["settled"], state["succeeded"], len(state["held"])) == (settled, succeeded, held)
+
+
+def test_a_node_that_is_there_is_waited_for_until_it_offers_what_is_expected():
+    nodes = [HEALTHY["node"]]
+    assert verify_registered(nodes, {"h1": WANTED, "gone": {**WANTED, "node": "n9"}})
+    assert not verify_registered(nodes, {"h1": {**WANTED, "expected": {"nvidia.com/gpu": 3}}})
+    assert verify_registered(nodes, {"h1": {**WANTED, "expected": None}})
 
 
 def test_summary():

@@ -98,7 +98,11 @@ def _facts(kind: str, number: int) -> dict:
 
 def _node(name: str, gpus: int, lost: int = 0, taint: bool = False) -> dict:
     return {
-        "metadata": {"name": name, "annotations": {"volumes.kubernetes.io/controller-managed": "true"}},
+        "metadata": {
+            "name": name,
+            "labels": {"nvidia.com/gpu.present": "true"},
+            "annotations": {"volumes.kubernetes.io/controller-managed": "true"},
+        },
         "spec": {"unschedulable": True} if taint else {},
         "status": {
             "capacity": {"cpu": "192", "nvidia.com/gpu": str(gpus)},

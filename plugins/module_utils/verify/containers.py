@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What containers say that were started by hand, without Kubernetes."""
+
+from __future__ import annotations
+
+import re
+
+from .links import count, failed, passed, skipped, uuids
+
+# (words of a message, remedy); the first that is contained wins
+_REMEDIES = (
+    (
+        "could not select device driver",
+        "dockerd was started before the toolkit was installed: restart Docker (docker_runtime_allow_restart)",
+    ),
+    ("unknown runtime", "run the play with the tag docker_runtime"),
+    ("unknown or invalid runtime", "run the play with the tag docker_runtime"),
+    (
+        "executable file not found",
+        "no nvidia-smi was put into the container: try 'nvidia-container-cli info' on the node",
+    ),
+    ("nvidia-smi: not found", "no nvidia-smi was put into the container: try 'nvidia-container-cli info' on the node"),
+    ("nvidia-smi did not answer", "the driver or a GPU hangs: see 'dmesg' on the node"),
+    ("driver/library version mismatch", "the driver was upgraded while it was in use: reboot the node"),
+    ("cannot connect to the docker daemon", "see 'systemctl status docker'"),
+)
+_OTHERWISE = "try the same on the node, with debug set in /etc/nvidia-container-runtime/config.toml"
+
+
+def remedy(text):
+    """What to do about a container's message."""
+    lowered = text.lower()
+    return next((known for words, known in _REMEDIES if words in lowered), _OTHERWISE)
+
+
+def judge(name, run, seen):
+    """The link of one container.
+
+    Args:
+        name (str): of the link.
+        run (dict | None): result of ansible.builtin.command.
+        seen (dict): ``docker_skip`` (why there is no run), ``docker_image``, ``docker_image_named`` (whether somebody
+            asked for that image) and ``gpu`` (facts).
+
+    Returns:
+        dict: the link.
+    """
+    if run is None:
+        return skipped(name, seen.get("docker_skip") or "not tried")
+    output = "%s\n%s" % (run.get("stdout") or "", run.get("stderr") or "")
+    if run.get("rc") == 125 and re.search(r"no such image|unable to find image", output, re.IGNORECASE):
+        if not seen.get("docker_image_named"):
+            reason = "the image %s is not on the node; verify_docker_image names one to pull" % seen.get("docker_image")
+            return skipped(name, reason)
+        return failed(name, (run.get("stderr") or "").strip(), "load the image on the node, or let Docker pull it")
+    if run.get("rc") != 0:
+        detail = (run.get("stderr") or run.get("stdout") or run.get("msg") or "no message").strip()
+        if run.get("rc") == 137:
+            detail = "nvidia-smi did not answer in time"
+        return failed(name, "exit code %s: %s" % (run.get("rc"), detail), remedy(detail))
+    saw = uuids(run["stdout"])[0]
+    if len(saw) != seen["gpu"]["count"]:
+        return failed(
+            name,
+            "the container saw %s, the driver has %d" % (count(len(saw), "GPU"), seen["gpu"]["count"]),
+            "see /etc/nvidia-container-runtime/config.toml",
+        )
+    return passed(name, "a container saw %s" % count(len(saw), "GPU"))

@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a link of the chain looks like, and what is read from Kubernetes' objects to judge one."""
+
+from __future__ import annotations
+
+import re
+
+PLUGIN_LABELS = {
+    "app.kubernetes.io/name": "nvidia-device-plugin",
+    "app.kubernetes.io/managed-by": "kubegpu.nvidia",
+}
+ENDED = ("Succeeded", "Failed")
+
+# as nvidia-smi -L prints them; MIG-GPU-<uuid>/<gpu instance>/<compute instance> before driver 470
+_GPU = re.compile(r"(?<![\w-])GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![\w-])")
+_MIG = re.compile(r"(?<![\w-])MIG-(?:GPU-[0-9a-f-]+/\d+/\d+|[0-9a-f-]{36})(?![\w-])")
+
+
+def passed(name, detail):
+    """A link that holds."""
+    return {"name": name, "status": "passed", "detail": detail, "remedy": ""}
+
+
+def failed(name, detail, remedy):
+    """A link that is broken."""
+    return {"name": name, "status": "failed", "detail": detail, "remedy": remedy}
+
+
+def skipped(name, reason):
+    """A link that could not be tried."""
+    return {"name": name, "status": "skipped", "detail": reason, "remedy": ""}
+
+
+def count(number, noun):
+    """``1 GPU``, ``2 GPUs``."""
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
+def uuids(text):
+    """The GPUs and the MIG devices that ``nvidia-smi -L`` listed.
+
+    Args:
+        text (str): its output, or the identifiers alone.
+
+    Returns:
+        tuple[list[str], list[str]]: identifiers of GPUs and of MIG devices, each once, in their order.
+    """
+    return list(dict.fromkeys(_GPU.findall(text))), list(dict.fromkeys(_MIG.findall(text)))
+
+
+def plugin_pod(pods):
+    """Our device plugin's newest pod of a node's pods, or None."""
+    ours = [
+        pod
+        for pod in pods or []
+        if all((pod["metadata"].get("labels") or {}).get(key) == value for key, value in PLUGIN_LABELS.items())
+    ]
+    return max(ours, key=lambda pod: pod["metadata"].get("creationTimestamp") or "") if ours else None
+
+
+def takers(pods, resource):
+    """Which pods that have not ended ask for a resource.
+
+    Returns:
+        dict[str, int]: how many by ``namespace/name``. As the scheduler counts: init containers run one after the
+        other and before the others, so that a pod needs the larger of the largest of the former and the sum of the
+        latter.
+    """
+    found = {}
+    for pod in pods or []:
+        if (pod.get("status") or {}).get("phase") in ENDED:
+            continue
+        spec = pod.get("spec") or {}
+        together = sum(_limit(container, resource) for container in spec.get("containers") or [])
+        before = max([_limit(container, resource) for container in spec.get("initContainers") or []] or [0])
+        if max(together, before):
+            found["%s/%s" % (pod["metadata"].get("namespace"), pod["metadata"].get("name"))] = max(together, before)
+    return found
+
+
+def _limit(container, resource):
+    return int(((container.get("resources") or {}).get("limits") or {}).get(resource, 0))
+
+
+def quantity(node, kind, resource):
+    """A whole-numbered resource of a node's ``capacity`` or ``allocatable``; 0 if it has none."""
+    return int(((node.get("status") or {}).get(kind) or {}).get(resource, 0))
+
+
+def condition(thing, kind):
+    """A condition of a Kubernetes object as a dict, empty if it has none of that type."""
+    for item in (thing.get("status") or {}).get("conditions") or []:
+        if item.get("type") == kind:
+            return item
+    return {}
