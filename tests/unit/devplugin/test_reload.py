@@ -9,19 +9,24 @@ from pathlib import Path
 
 import grpc
 import pytest
-from hypothesis import given, settings
+import yaml
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from nvidia_devplugin import reload as room
+from nvidia_devplugin.allocation import AllocationError, allocate
 from nvidia_devplugin.config import Config, ConfigError, load, parse, resolve
 from nvidia_devplugin.configs import ChoiceFile, Source
 from nvidia_devplugin.control import ask
 from nvidia_devplugin.devices import Devices
-from nvidia_devplugin.model import Inventory
+from nvidia_devplugin.labels import Machine, Node, labels
+from nvidia_devplugin.model import Inventory, XidEvent
+from nvidia_devplugin.options import OPTIONS
 from nvidia_devplugin.policy import Policy
+from nvidia_devplugin.preference import Placement
 from nvidia_devplugin.reload import Reload
 from nvidia_devplugin.resources import layout
-from tests.unit.devplugin.strategies import gpus
+from tests.unit.devplugin.strategies import gpu, gpus
 
 GPU = "nvidia.com/gpu"
 POLICY = Policy.from_text("", "")
@@ -59,7 +64,7 @@ class Published:
         return {resource.name: [device.id for device in resource.devices] for resource in self.resources}
 
 
-@given(st.lists(ANY_FILE | st.none(), max_size=8), gpus.filter(bool))
+@given(st.lists(ANY_FILE | st.none(), max_size=8), gpus.map(lambda some: some or (gpu(0),)))
 @settings(deadline=None)
 def test_whatever_the_file_becomes_the_last_right_one_is_in_force(tmp_path_factory, sequence, some):
     path = tmp_path_factory.mktemp("config") / "config.yaml"
@@ -85,6 +90,91 @@ def test_whatever_the_file_becomes_the_last_right_one_is_in_force(tmp_path_facto
         assert fleet.named == {
             resource.name: [device.id for device in resource.devices] for resource in layout(some, last.rules).resources
         }
+
+
+WORDS = st.sampled_from(
+    [
+        "gpu",
+        "nvidia.com/gpu",
+        "*",
+        "*H*",
+        "GPU-00000000",
+        "all",
+        "packed",
+        "single",
+        "mixed",
+        "index",
+        "cdi-cri",
+        "x.io/y",
+    ]
+)
+LEAVES = st.none() | st.booleans() | st.integers(-1, 9) | st.floats() | WORDS
+# the same names stand at many places: a tree of them is often nearly right
+KEYS = st.sampled_from(sorted({word for option in OPTIONS if option.path for word in option.path.split(".")} | {
+    *("sharing", "timeSlicing", "resources", "gpus", "mig", "replicas", "name", "rename", "pattern", "devices"),
+    *("kubegpu", "include", "exclude", "distinctGpus", "health", "xids", "quietPeriod", "renameByDefault"),
+}))  # fmt: skip
+TREES = st.recursive(
+    LEAVES, lambda sub: st.lists(sub, max_size=3) | st.dictionaries(KEYS, sub, max_size=4), max_leaves=12
+)
+SHARING = st.fixed_dictionaries(
+    {"name": WORDS, "replicas": st.integers(1, 9)}, optional={"rename": WORDS, "devices": LEAVES | st.lists(LEAVES)}
+)
+NEARLY = st.fixed_dictionaries(
+    {},
+    optional={
+        "flags": st.fixed_dictionaries(
+            {},
+            optional={
+                "migStrategy": WORDS,
+                "plugin": st.dictionaries(KEYS, LEAVES, max_size=2),
+                "gfd": st.dictionaries(KEYS, LEAVES, max_size=2),
+            },
+        ),
+        "resources": st.fixed_dictionaries(
+            {}, optional={"gpus": st.lists(st.fixed_dictionaries({"pattern": WORDS, "name": WORDS}), max_size=3)}
+        ),
+        "sharing": st.fixed_dictionaries(
+            {"timeSlicing": st.fixed_dictionaries({"resources": st.lists(SHARING, max_size=3)})}
+        ),
+        "kubegpu": st.fixed_dictionaries(
+            {"distinctGpus": st.booleans()}, optional={"gpus": st.dictionaries(KEYS, st.lists(LEAVES), max_size=2)}
+        ),
+        "imex": TREES,
+    },
+)
+
+
+@given(st.lists(st.binary(max_size=200) | (TREES | NEARLY).map(lambda tree: yaml.safe_dump(tree).encode()), max_size=6))
+@settings(deadline=None)
+def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory, sequence):
+    path = tmp_path_factory.mktemp("config") / "config.yaml"
+    path.write_bytes(b"")
+    config = load({"config_file": str(path)}, {})
+    fleet = Published()
+    machine = (gpu(0), gpu(1))
+    devices = Devices(config, fleet, POLICY)
+    devices.apply(Inventory("1", machine))
+    taken = [config]
+
+    def take(new: Config) -> None:
+        taken.append(new)
+        policy = Policy.from_text("", "", dict(new.xid_severities), frozenset(new.faults_ignored))
+        devices.reconfigure(new, policy)
+
+    follow = Reload(Source(path), partial(resolve, env={}, flags={}), take, config)
+    for data in sequence:
+        path.write_bytes(data)
+        follow._look()
+        event("in force" if follow.refused is None else "refused")
+        devices.apply(XidEvent(machine[0].uuid, 79))
+        labels(Node(machine, "1", None, Machine(None, None, None), None), taken[-1].rules)
+        for resource in fleet.resources:
+            offered = {device.id: device for device in resource.devices}
+            with contextlib.suppress(AllocationError):
+                allocate(list(offered)[:2], offered, {}, taken[-1], lambda _path: True, resource.single_requests)
+            placement = Placement(resource.devices, None, taken[-1].shared_policy, taken[-1].distinct_gpus)
+            assert len(placement.prefer(list(offered), (), min(2, len(offered)))) == min(2, len(offered))
 
 
 class Directory:
