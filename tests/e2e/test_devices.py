@@ -135,3 +135,73 @@ def test_renamed_and_shared(machine: Handle) -> None:
     start_pod(machine, "alone", "nvidia.com/h100")
     assert visible(machine, "shared") != visible(machine, "alone")
     delete_pods(machine)
+
+
+def put_config(machine: Handle, **files: dict[str, Any] | str) -> None:
+    """As with kubectl edit. The kubelet looks at a pod's volumes once a minute, or when the pod changes."""
+    data = {
+        name: text if isinstance(text, str) else json.dumps({"version": "v1", **text}) for name, text in files.items()
+    }
+    merge = json.dumps({"data": data})
+    machine.kubectl("patch", "configmap", "nvidia-device-plugin-config", "-n", NAMESPACE, "--type=merge", "-p", merge)
+    pod = plugin_pod(machine)
+    machine.kubectl("annotate", "pod", pod, "-n", NAMESPACE, "--overwrite", f"kubegpu.test/looked={time.time()}")
+
+
+def log_of(machine: Handle, pod: str) -> str:
+    return machine.kubectl("logs", pod, "-n", NAMESPACE)
+
+
+def unchanged(machine: Handle, pod: str) -> bool:
+    """The same pod as before, whose containers were never restarted."""
+    statuses = machine.get("pod", pod, "-n", NAMESPACE)["status"]["containerStatuses"]
+    return plugin_pod(machine) == pod and not any(status["restartCount"] for status in statuses)
+
+
+def test_a_config_map_that_changes_applies_to_the_running_pod(machine: Handle) -> None:
+    pod = plugin_pod(machine)
+    started = time.monotonic()
+    put_config(machine, **{"config.yaml": {"sharing": {"timeSlicing": {"resources": [{"name": GPU, "replicas": 5}]}}}})
+    expect(machine, {GPU: 10})
+    print(f"the node's status followed the ConfigMap after {time.monotonic() - started:.1f} s")
+    assert amounts(machine, "capacity") == {GPU: 10}, "the renamed resources went to zero"
+    put_config(machine, **{"config.yaml": "sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 1}]}}"})
+    wait_for("the refusal in the log", lambda: "resources[0].replicas: 1 is not >= 2" in log_of(machine, pod))
+    assert amounts(machine, "capacity") == {GPU: 10}
+    start_pod(machine, "slice", GPU)
+    assert visible(machine, "slice").startswith("GPU-")
+    delete_pods(machine)
+    assert unchanged(machine, pod)
+
+
+def choose(machine: Handle, name: str) -> str:
+    """Says the value of the node's label, as whoever reads that label does; the daemon's answer."""
+    ask = "from nvidia_devplugin.control import ask, directory; from pathlib import Path; import sys; "
+    ask += "where = directory(Path('/var/lib/kubelet/device-plugins/kubelet.sock'))\n"
+    ask += "try: print('ok', ask(where, 'config ' + sys.argv[1]))\nexcept ValueError as error: print('error', error)"
+    return machine.kubectl("exec", "-n", NAMESPACE, plugin_pod(machine), "--", "python3", "-c", ask, name).strip()
+
+
+def test_named_configs_are_chosen_while_the_pod_runs(machine: Handle) -> None:
+    shared = {"sharing": {"timeSlicing": {"resources": [{"name": GPU, "replicas": 3}]}}}
+    put_config(machine, **{"config.yaml": {}}, default={}, shared=shared, wrong="version: v2")
+    before = plugin_pod(machine)
+    arguments = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": None}]
+    arguments[0]["value"] = ["--config-file-srcdir=/config"]
+    patch = json.dumps(arguments)
+    machine.kubectl("patch", "daemonset", "nvidia-device-plugin", "-n", NAMESPACE, "--type=json", "-p", patch)
+    wait_for("another pod of the plugin", lambda: plugin_pod(machine) not in ("", before))
+    expect(machine, {GPU: 2})
+    pod = plugin_pod(machine)
+    assert choose(machine, "shared") == "ok shared"
+    expect(machine, {GPU: 6})
+    assert choose(machine, "wrong").startswith("error config wrong: version: ")
+    assert amounts(machine, "capacity") == {GPU: 6}
+    put_config(machine, wrong={"resources": {"gpus": [{"pattern": "*", "name": "whole"}]}})
+    expect(machine, {"nvidia.com/whole": 2})
+    assert unchanged(machine, pod)
+    # Another pod knows what was chosen before anybody tells it.
+    machine.kubectl("delete", "pod", pod, "-n", NAMESPACE, "--wait=true")
+    wait_for("another pod of the plugin", lambda: plugin_pod(machine) not in ("", pod))
+    expect(machine, {"nvidia.com/whole": 2})
+    assert "resource=nvidia.com/gpu" not in log_of(machine, plugin_pod(machine))
