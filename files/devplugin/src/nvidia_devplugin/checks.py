@@ -6,9 +6,8 @@ ECC counters and a recommended action when the GPU was reset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .model import Fault
+from .values import dataclass
 
 # nvmlDeviceGpuRecoveryAction_t in nvml.h; what is not listed (none, an IMEX domain's recovery) is not about this GPU
 _ACTIONS = {

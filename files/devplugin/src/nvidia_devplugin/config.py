@@ -7,13 +7,14 @@ the file. What this version cannot do is refused here, by every way it can be as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from .options import OPTIONS, Option, check_file, refusals, rules
 from .rules import Rules
 from .schema import ConfigError
+from .values import dataclass
 
 __all__ = ["Config", "ConfigError", "load", "parse", "resolve"]
 

@@ -9,12 +9,12 @@ import json
 import os
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from .config import Config
 from .logs import Logger
 from .schema import ConfigError
+from .values import dataclass
 
 log = Logger("configs")
 

@@ -6,13 +6,14 @@ What concerns all GPUs (the driver is gone) is kept apart from each GPU's own re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from . import recovery
 from .model import DriverGone, DriverUpdate, EccEvent, Fault, Inventory, MigDevice, Topology, XidEvent
 from .policy import FATAL, IGNORE, Policy
 from .recovery import Record
+from .values import dataclass
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from .model import Gpu, MigDevice
 from .resources import gpu_resource, mig_resource_of, selected
 from .rules import DOMAIN, Rules
+from .values import dataclass
 
 _LONGEST = 63
 _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from . import checks, logs
@@ -26,6 +25,7 @@ from .schema import (
     seconds,
     string,
 )
+from .values import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import grpc.aio
+
+from .values import dataclass
 
 _LIMIT = 16 * 2**20  # what the kubelet itself allows
 _OPTIONS = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from .model import Fault
+from .values import dataclass
 
 IGNORE, TRANSIENT, FATAL = "ignore", "transient", "fatal"
 SEVERITIES = (IGNORE, TRANSIENT, FATAL)

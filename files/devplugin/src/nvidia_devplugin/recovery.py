@@ -8,10 +8,11 @@ reset or an operator's word (fatal).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .model import Fault
 from .policy import FATAL, TRANSIENT, Recovery
+from .values import dataclass
 
 FLAPPING = "flapping"
 

@@ -7,10 +7,10 @@ name, for example), ours advertises nothing for what is wrong and says so: MIG c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from .model import AdvertisedDevice, Gpu, MigDevice, Resource
 from .rules import DOMAIN, NamePattern, Rules, Shared, matches, qualified
+from .values import dataclass
 
 GPU_RESOURCE = DOMAIN + "gpu"
 DEFAULT_RULES = Rules()

@@ -5,7 +5,7 @@ This room imports nothing of ours and does nothing but compare names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .values import dataclass
 
 DOMAIN = "nvidia.com/"
 SHARED_SUFFIX = ".shared"

@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pynvml
+
+from .values import dataclass
 
 
 class TelemetryError(Exception):

@@ -12,9 +12,10 @@ comparison decide, and the answer can be read off the worth.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from operator import add
+
+from .values import dataclass
 
 EXACT = 16
 """A block without regularity is searched exactly up to so many free GPUs (65536 sets); a larger one step by step."""
