@@ -22,10 +22,11 @@ options:
     required: true
   wanted:
     description:
-      - What is wanted, with the keys C(state) (V(present) or V(absent)), C(namespace), C(runtime_class), C(node_name),
-        C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive), C(objects), a list of
-        C({kind, name, namespace}), C(labels), the node's labels (null where it should have none), and C(remove_objects)
-        (V(auto) or V(always)).
+      - What is wanted, with the keys C(state) (V(present), V(absent) or V(rendered)), C(namespace), C(runtime_class),
+        C(node_name), C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive), C(objects), a list of
+        C({kind, name, namespace}), C(labels), the node's labels (null where it should have none), C(remove_objects)
+        (V(auto) or V(always)), C(replace_others) (whether other device plugins for NVIDIA GPUs are taken from the
+        nodes), C(configs) (named configurations), C(default_config) and C(config_name) (this node's).
     type: dict
     required: true
 author:
@@ -69,19 +70,27 @@ _value:
       description: Nodes that are served and not of this play, so that C(state=absent) leaves the objects to them.
       type: list
       elements: str
+    replaced:
+      description: DaemonSets of others that are to be taken from the nodes (present), or given back to them (absent).
+      type: list
+      elements: dict
     stale:
       description: Objects of ours that are not wanted any more, in the order in which they can be removed.
       type: list
       elements: dict
 """
 
-from ansible_collections.kubegpu.nvidia.plugins.filter.gpu_resource_owners import gpu_resource_owners
+import re
+
+from ansible_collections.kubegpu.nvidia.plugins.filter.gpu_resource_owners import gpu_resource_owners, is_parked
 from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 
 MANAGED_BY = "kubegpu.nvidia"
 GPU_LABEL = "nvidia.com/gpu.present"
 # pods first, then what they use, then what holds them all
 REMOVAL_ORDER = ("DaemonSet", "ConfigMap", "ServiceAccount", "RuntimeClass", "Namespace")
+# a key of a ConfigMap and the value of a label
+_CONFIG_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
 API_VERSIONS = {"DaemonSet": "apps/v1", "RuntimeClass": "node.k8s.io/v1"}
 
 
@@ -138,13 +147,54 @@ def _node_problems(nodes, name):
     ]
 
 
-def _owner_problems(daemonsets):
-    return [
-        "The DaemonSet %(namespace)s/%(name)s (image %(image)s, installed by %(installed_by)s) already offers "
-        "NVIDIA GPUs to the kubelets, and two device plugins on a node take the resource from each other. "
-        "To do: remove it first, or do not use this role on this cluster." % owner
-        for owner in gpu_resource_owners(daemonsets, MANAGED_BY)
-    ]
+def _owner_problems(owners, replace):
+    problems = []
+    for owner in owners:
+        if replace and not owner["kept_by"]:
+            continue
+        remedy = "remove it first, or have it taken from the nodes with device_plugin_replace_others=true"
+        if owner["kept_by"] == "the NVIDIA GPU operator":
+            remedy = (
+                "the operator would put it back, so tell the operator to leave it: kubectl patch clusterpolicies "
+                'cluster-policy --type merge -p \'{"spec": {"devicePlugin": {"enabled": false}}}\''
+            )
+        elif owner["kept_by"]:
+            remedy = "it would be put back, so switch it off where the add-on is managed"
+        problems.append(
+            "The DaemonSet %(namespace)s/%(name)s (image %(image)s, installed by %(installed_by)s) already offers "
+            "NVIDIA GPUs to the kubelets, and two device plugins on a node take the resource from each other. "
+            % owner
+            + "To do: %s, or do not use this role on this cluster." % remedy
+        )
+    return problems
+
+
+def _config_problems(wanted):
+    """What is wrong with the names of configurations; what is in them is checked by the daemon's own code."""
+    configs, problems = wanted["configs"], []
+    names = ", ".join(sorted(configs)) or "none"
+    for name in sorted(configs):
+        if not _CONFIG_NAME.match(name):
+            problems.append(
+                "device_plugin_configs: %r cannot be a name. To do: letters, digits, - _ . only, 63 at most, a letter "
+                "or digit at both ends, as it becomes a label's value." % name
+            )
+    if wanted["default_config"] and wanted["default_config"] not in configs:
+        problems.append(
+            "device_plugin_default_config is %s, and device_plugin_configs has %s. To do: name one of these."
+            % (wanted["default_config"], names)
+        )
+    elif not wanted["default_config"] and len(configs) > 1 and "default" not in configs:
+        problems.append(
+            "device_plugin_configs has %s, and none of them is for nodes without a choice of their own. To do: set "
+            "device_plugin_default_config, or name one of them default." % names
+        )
+    if wanted["config_name"] and wanted["config_name"] not in configs:
+        problems.append(
+            "device_plugin_config_name is %s for the node %s, and device_plugin_configs has %s. To do: name one of "
+            "these." % (wanted["config_name"], wanted["node_name"], names)
+        )
+    return problems
 
 
 def _image_problems(wanted):
@@ -189,6 +239,18 @@ def _runtime_class(nodes, wanted):
     return wanted["runtime_class"]
 
 
+def _replaced(owners, daemonsets, wanted, keep):
+    if wanted["state"] == "present":
+        found = [(owner["namespace"], owner["name"]) for owner in owners if wanted["replace_others"]]
+    else:
+        found = [
+            (item["metadata"].get("namespace", "default"), item["metadata"]["name"])
+            for item in daemonsets
+            if is_parked(item) and not keep
+        ]
+    return [{"namespace": namespace, "name": name} for namespace, name in sorted(found)]
+
+
 def _others(nodes, wanted):
     """Names of nodes that keep the device plugin when those of the play lose it."""
     if wanted["state"] == "present" or wanted["remove_objects"] == "always":
@@ -216,13 +278,16 @@ def device_plugin_plan(results, wanted):
     """
     objects, problems = _read(results)
     nodes = objects.get("Node", [])
+    # without a cluster: all of it is there to be made
+    rendered = wanted["state"] == "rendered"
     present = wanted["state"] == "present"
+    owners = gpu_resource_owners(objects.get("DaemonSet", []), MANAGED_BY)
     runtime_class = wanted["runtime_class"]
     existing_namespace = _named(objects.get("Namespace", []), wanted["namespace"])
     existing_class = _named(objects.get("RuntimeClass", []), runtime_class)
     if not problems and present:
         problems += _node_problems(nodes, wanted["node_name"])
-        problems += _owner_problems(objects.get("DaemonSet", []))
+        problems += _owner_problems(owners, wanted["replace_others"])
         if existing_class and not _ours(existing_class) and existing_class.get("handler") != "nvidia":
             problems.append(
                 "The RuntimeClass %s exists, is not ours, and its handler is %s instead of nvidia. To do: set "
@@ -230,8 +295,10 @@ def device_plugin_plan(results, wanted):
             )
     if present:
         problems += _image_problems(wanted)
+    if present or rendered:
+        problems += _config_problems(wanted)
     node, others = _named(nodes, wanted["node_name"]), _others(nodes, wanted)
-    keep = present or others
+    keep = bool(present or others)
     wanted_keys = (
         {(item["kind"], item.get("namespace", ""), item["name"]) for item in wanted["objects"]} if keep else set()
     )
@@ -258,6 +325,7 @@ def device_plugin_plan(results, wanted):
         "node": node or {},
         "labels": _wrong_labels(node, wanted["labels"]),
         "others": others,
+        "replaced": _replaced(owners, objects.get("DaemonSet", []), wanted, keep),
         "stale": stale,
     }
 

@@ -14,7 +14,8 @@ description:
     plugin, the one of the GPU operator, or those of cloud providers. Two of them on one node take the resource from
     each other at every registration.
   - A DaemonSet counts if it mounts the kubelet's folder for device plugins and its name, an image or a
-    command names NVIDIA, or a known plugin that shares NVIDIA GPUs. Device plugins of other vendors do not count.
+    command names NVIDIA, or a known plugin that shares NVIDIA GPUs. Device plugins of other vendors do not count, and
+    neither does one that was taken from all nodes with the node selector C(kubegpu.nvidia/replaced).
 positional: _input
 options:
   _input:
@@ -58,11 +59,18 @@ _value:
       description: What to remove to be rid of it.
       type: str
       sample: the NVIDIA GPU operator
+    kept_by:
+      description: Who would put it back if somebody else took it away; empty if nobody does.
+      type: str
+      sample: the NVIDIA GPU operator
 """
 
 import re
 
 DEVICE_PLUGIN_FOLDERS = ("/var/lib/kubelet/device-plugins", "/var/lib/kubelet/plugins_registry")
+# a node selector that fits no node: what parks somebody else's DaemonSet, and shows that it is parked
+PARKED = "kubegpu.nvidia/replaced"
+_OPERATOR, _ADDON = "the NVIDIA GPU operator", "an add-on of the cluster's provider"
 _NVIDIA = re.compile(r"nvidia|hami|volcano-vgpu|vgpu-device|gpu-manager|gpushare", re.IGNORECASE)
 
 
@@ -99,11 +107,11 @@ def _installed_by(metadata):
     annotations = metadata.get("annotations") or {}
     owners = metadata.get("ownerReferences") or []
     if any(owner.get("kind") in ("ClusterPolicy", "NVIDIADriver") for owner in owners):
-        return "the NVIDIA GPU operator"
+        return _OPERATOR
     if labels.get("app.kubernetes.io/managed-by") == "gpu-operator":
-        return "the NVIDIA GPU operator"
+        return _OPERATOR
     if "addonmanager.kubernetes.io/mode" in labels:
-        return "an add-on of the cluster's provider"
+        return _ADDON
     release = annotations.get("meta.helm.sh/release-name")
     if release:
         return "the Helm release %s in %s" % (
@@ -113,26 +121,34 @@ def _installed_by(metadata):
     return "a manifest"
 
 
+def is_parked(daemonset):
+    """Whether a DaemonSet was taken from all nodes for our device plugin."""
+    template = daemonset["spec"].get("template") or {}
+    return PARKED in ((template.get("spec") or {}).get("nodeSelector") or {})
+
+
 def gpu_resource_owners(daemonsets, managed_by="kubegpu.nvidia"):
     """Return the device plugins for NVIDIA GPUs that are not ours.
 
     :param daemonsets: DaemonSet objects (apps/v1) as dicts.
-    :returns: dicts with ``namespace``, ``name``, ``image``, ``installed_by``, sorted by namespace and name.
+    :returns: dicts as documented in RETURN, sorted by namespace and name.
     """
     owners = []
     for daemonset in daemonsets:
         metadata = daemonset["metadata"]
         if (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by") == managed_by:
             continue
-        if not _is_gpu_plugin(daemonset):
+        if not _is_gpu_plugin(daemonset) or is_parked(daemonset):
             continue
+        installed_by = _installed_by(metadata)
         containers = daemonset["spec"]["template"]["spec"].get("containers") or [{}]
         owners.append(
             {
                 "namespace": metadata.get("namespace", "default"),
                 "name": metadata["name"],
                 "image": containers[0].get("image", ""),
-                "installed_by": _installed_by(metadata),
+                "installed_by": installed_by,
+                "kept_by": installed_by if installed_by in (_OPERATOR, _ADDON) else "",
             }
         )
     return sorted(owners, key=lambda owner: (owner["namespace"], owner["name"]))

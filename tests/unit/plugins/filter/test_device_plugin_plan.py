@@ -22,6 +22,10 @@ WANTED = {
     "archive": "",
     "labels": {"nvidia.com/gpu.present": "true"},
     "remove_objects": "auto",
+    "replace_others": False,
+    "configs": {},
+    "default_config": "",
+    "config_name": "",
     "objects": [{"kind": "Namespace", "name": "gpu"}, {"kind": "DaemonSet", "name": "plugin", "namespace": "gpu"}],
 }
 
@@ -120,6 +124,85 @@ def test_what_former_settings_left_is_stale_in_the_order_of_removal():
     assert result["stale"][0]["apiVersion"] == "apps/v1"
 
 
+def foreign(**metadata):
+    pod = {
+        "containers": [{"name": "ctr", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0"}],
+        "volumes": [{"hostPath": {"path": "/var/lib/kubelet/device-plugins"}}],
+    }
+    item = thing("nvidia-device-plugin-daemonset", "kube-system", spec={"template": {"spec": pod}})
+    item["metadata"].update(metadata)
+    return item
+
+
+def test_another_device_plugin_is_refused_and_named():
+    result = plan(DaemonSet=[foreign()])
+    assert len(result["problems"]) == 1
+    assert "kube-system/nvidia-device-plugin-daemonset" in result["problems"][0]
+    assert "device_plugin_replace_others=true" in result["problems"][0]
+    assert result["replaced"] == []
+
+
+REPLACED = [{"namespace": "kube-system", "name": "nvidia-device-plugin-daemonset"}]
+
+
+def test_another_device_plugin_is_replaced_if_asked():
+    result = plan({"replace_others": True}, DaemonSet=[foreign()])
+    assert (result["problems"], result["replaced"]) == ([], REPLACED)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "remedy"),
+    [
+        pytest.param({"ownerReferences": [{"kind": "ClusterPolicy"}]}, "clusterpolicies cluster-policy", id="operator"),
+        pytest.param({"labels": {"addonmanager.kubernetes.io/mode": "Reconcile"}}, "switch it off", id="add-on"),
+    ],
+)
+def test_what_would_be_put_back_is_refused_though_it_was_asked_for(metadata, remedy):
+    problems = plan({"replace_others": True}, DaemonSet=[foreign(**metadata)])["problems"]
+    assert len(problems) == 1
+    assert remedy in problems[0]
+
+
+def test_what_was_replaced_is_given_back_with_the_last_node():
+    parked = foreign()
+    parked["spec"]["template"]["spec"]["nodeSelector"] = {"kubegpu.nvidia/replaced": "true"}
+    assert plan(ABSENT, DaemonSet=[parked])["replaced"] == REPLACED
+    others = [node(), node("n2", **LABELLED)]
+    assert plan(ABSENT, DaemonSet=[parked], Node=others)["replaced"] == []
+    assert plan(DaemonSet=[parked])["replaced"] == []
+    assert plan(DaemonSet=[parked])["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        pytest.param({"configs": {"a/b": {}}}, "'a/b' cannot be a name", id="slash"),
+        pytest.param({"configs": {"a" * 64: {}}}, "cannot be a name", id="long"),
+        pytest.param({"configs": {"a": {}, "b": {}}}, "set device_plugin_default_config", id="no-default"),
+        pytest.param(
+            {"configs": {"a": {}}, "default_config": "b"}, "is b, and device_plugin_configs has a.", id="default"
+        ),
+        pytest.param({"config_name": "b"}, "is b for the node n1, and device_plugin_configs has none.", id="node"),
+    ],
+)
+def test_problems_of_named_configurations(wanted, message):
+    problems = plan(wanted)["problems"]
+    assert len(problems) == 1
+    assert message in problems[0]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param({"configs": {"only": {}}}, id="only-one"),
+        pytest.param({"configs": {"default": {}, "a10": {}}, "config_name": "a10"}, id="one-named-default"),
+        pytest.param({"configs": {"a": {}, "b": {}}, "default_config": "b"}, id="default"),
+    ],
+)
+def test_named_configurations_that_are_right(wanted):
+    assert plan(wanted)["problems"] == []
+
+
 ABSENT = {"state": "absent", "labels": {"nvidia.com/gpu.present": None}}
 LABELLED = {"nvidia.com/gpu.present": "true"}
 
@@ -164,3 +247,10 @@ def test_absent_removes_all_of_ours_and_asks_for_nothing():
     )
     assert result["problems"] == []
     assert [item["kind"] for item in result["stale"]] == ["DaemonSet", "Namespace"]
+
+
+def test_what_is_rendered_needs_no_cluster():
+    result = device_plugin_plan([], {**WANTED, "state": "rendered", "node_runtime": ""})
+    assert result["problems"] == []
+    assert (result["manage_namespace"], result["manage_runtime_class"]) == (True, True)
+    assert result["runtime_class"] == "nvidia"

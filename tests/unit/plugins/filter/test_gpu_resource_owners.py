@@ -70,5 +70,17 @@ def test_it_is_said_what_to_remove(metadata, installed_by):
     assert found[0]["installed_by"] == installed_by
 
 
+def test_what_comes_back_by_itself_is_said():
+    kept = daemonset("nvidia-device-plugin", "x", ownerReferences=[{"kind": "ClusterPolicy"}])
+    left = daemonset("nvidia-device-plugin", "x")
+    assert [owner["kept_by"] for owner in gpu_resource_owners([kept, left])] == ["the NVIDIA GPU operator", ""]
+
+
+def test_a_parked_plugin_offers_nothing():
+    parked = daemonset("nvidia-device-plugin", "nvcr.io/nvidia/k8s-device-plugin")
+    parked["spec"]["template"]["spec"]["nodeSelector"] = {"kubegpu.nvidia/replaced": "true"}
+    assert gpu_resource_owners([parked]) == []
+
+
 def test_a_plugin_that_mounts_the_kubelets_whole_folder_is_found():
     assert gpu_resource_owners([daemonset("nvidia-device-plugin", "x", path="/var/lib/kubelet/")])
