@@ -13,6 +13,7 @@ import nvidia_devplugin
 PACKAGE = Path(nvidia_devplugin.__file__).parent
 ALLOWED = {
     "values": set(),
+    "lean": set(),
     "model": set(),
     "schema": set(),
     "logs": set(),
@@ -55,7 +56,7 @@ ALLOWED = {
         *("model", "nvml", "podresources", "policy", "probes", "reload", "telemetry"),
     },
     "commands": {"config", "control", "labelling", "labels", "model", "nvml", "resources"},
-    "__main__": {"app", "commands", "config", "logs", "options"},
+    "__main__": {"app", "commands", "config", "lean", "logs", "options"},
 }
 DRIVER = {"nvml", "telemetry"}
 PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}

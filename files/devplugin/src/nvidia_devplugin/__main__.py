@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import __version__, logs
+from . import __version__, lean, logs
 from .config import ConfigError, load, resolve
 from .options import OPTIONS
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
         "running daemon that a GPU with a fatal fault is fit again.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
+        formatter_class=_help,
     )
     result.add_argument("--version", action="version", version=__version__)
     result.add_argument(
@@ -39,6 +40,15 @@ def parser() -> argparse.ArgumentParser:
         else:
             result.add_argument(f"--{option.flag}", metavar="VALUE", help=text)
     return result
+
+
+def _help(prog: str) -> argparse.HelpFormatter:
+    """argparse makes one for each argument, and would load shutil with four compression libraries for its width."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+    except (OSError, ValueError):
+        columns = 80
+    return argparse.HelpFormatter(prog, width=max(columns - 2, 20))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logs.set_up(config.log_level, config.log_format)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own notes on broken connections are not in our format
-    # asyncio would load OpenSSL (4 MB resident, 5 to 10 ms) for TLS that we never speak; it copes with its absence
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    lean.leave_out()
     import asyncio
     from functools import partial
 
