@@ -56,7 +56,7 @@ ALLOWED = {
         *("model", "nvml", "podresources", "policy", "probes", "reload", "telemetry"),
     },
     "commands": {"config", "control", "labelling", "labels", "model", "nvml", "resources"},
-    "__main__": {"app", "commands", "config", "lean", "logs", "options"},
+    "__main__": {"agent", "app", "commands", "config", "lean", "logs", "options"},
 }
 DRIVER = {"nvml", "telemetry"}
 PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
@@ -90,3 +90,35 @@ def test_a_room_imports_only_what_it_may(room):
     if room in PURE:
         assert others & EFFECTS == set()
     assert others - set(sys.stdlib_module_names) <= {"grpc", "pynvml", "yaml"}
+
+
+AGENT = {
+    "__init__": set(),
+    "state": set(),
+    "retry": set(),
+    "decide": {"state"},
+    "events": {"state"},
+    "api": set(),
+    "daemon": {"state", "sockets"},
+    "trouble": {"api"},
+    "run": {"api", "daemon", "decide", "events", "retry", "state", "trouble", "logs"},
+    "command": {"api", "daemon", "decide", "run", "logs"},
+}
+
+
+def test_the_agent_knows_nothing_of_gpus_and_needs_no_library():
+    assert {path.stem for path in (PACKAGE / "agent").glob("*.py")} == set(AGENT)
+    for room, allowed in AGENT.items():
+        ours, others = set(), set()
+        for node in ast.walk(ast.parse((PACKAGE / "agent" / f"{room}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                ours |= {node.module} if node.module else {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                others.add(str(node.module).split(".")[0])
+            elif isinstance(node, ast.Import):
+                others |= {alias.name.split(".")[0] for alias in node.names}
+        assert ours - allowed == set(), room
+        assert others <= set(sys.stdlib_module_names), room
+        assert "asyncio" not in others, room
+        if room in ("state", "decide", "events", "trouble"):
+            assert others & EFFECTS == set(), room

@@ -24,7 +24,8 @@ def parser() -> argparse.ArgumentParser:
         "A flag wins over its environment variable, and that over the file.",
         epilog="Commands: 'validate FILE' checks a config file; 'devices [FLAG …] [--output json]' prints what this "
         "machine would advertise, 'labels [FLAG …] [--output json]' the labels of its node; 'ack GPU' tells the "
-        "running daemon that a GPU with a fatal fault is fit again.",
+        "running daemon that a GPU with a fatal fault is fit again; 'agent' speaks with the Kubernetes API for the "
+        "daemon ('agent --help').",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=_help,
@@ -56,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # process 1 of a container ignores a SIGTERM that nobody handles; until app does, there is nothing to clean up
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["agent"]:
+        from .agent.command import main as run_agent  # it has TLS, and none of the daemon's libraries
+
+        return run_agent(arguments[1:])
     command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else ""
     if command:
         from .commands import run as run_command

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from .logs import Logger
-from .sockets import ask_line, is_listening
+from .sockets import CONTROL_SOCKET, ask_line, is_listening
 
 log = Logger("control")
 
@@ -38,7 +38,7 @@ Verb = Callable[[str], "str | Awaitable[str]"]
 
 def path(where: Path) -> Path:
     """The socket in the daemon's directory, or in the shared one."""
-    return where / "ack.sock"
+    return where / CONTROL_SOCKET
 
 
 class Control:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+CONTROL_SOCKET = "ack.sock"
+"""The name of the daemon's control socket, in whatever directory it is."""
+
 
 def is_listening(path: Path) -> bool:
     """Whether a server accepts connections on the unix socket `path`."""
