@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from nvidia_devplugin.configs import Choice, ChoiceFile
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb
 from tests.unit.devplugin.conftest import ROOT
 
@@ -173,3 +174,21 @@ def test_devices_shows_what_would_be_advertised(driver, nvml_library, tmp_path: 
     driver("unload")
     status, _, said = command(driver, nvml_library, "devices")
     assert (status, said.split(".")[0]) == (1, "nvidia-devplugin: the NVIDIA kernel module is not loaded")
+
+
+def test_devices_shows_the_named_config_that_is_in_force(driver, nvml_library, socket_directory, tmp_path: Path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/default").write_text("")
+    (tmp_path / "configs/wrong").write_text("version: v2")
+    flags = ("--output=json", f"--config-file-srcdir={tmp_path}/configs", f"--kubelet-socket={socket_directory}/k.sock")
+
+    def amounts() -> dict[str, int]:
+        status, shown, _ = command(driver, nvml_library, "devices", *flags)
+        assert status == 0
+        return {name: len(each["devices"]) for name, each in json.loads(shown)["resources"].items()}
+
+    assert amounts() == {GPU: 2}
+    ChoiceFile(socket_directory / "nvidia.d").keep(Choice("shared", "shared", SHARED.encode()))
+    assert amounts() == {"nvidia.com/h100.shared": 20}
+    status, _, said = command(driver, nvml_library, "devices", *flags, "--default-config=none", "--mig-strategy=x")
+    assert (status, "--mig-strategy" in said) == (2, True)

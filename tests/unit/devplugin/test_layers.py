@@ -55,7 +55,7 @@ ALLOWED = {
         *("bulletin", "config", "configs", "control", "devices", "fleet", "labelling", "logs", "memory", "metrics"),
         *("model", "nvml", "podresources", "policy", "probes", "reload", "telemetry"),
     },
-    "commands": {"config", "control", "labelling", "labels", "model", "nvml", "resources"},
+    "commands": {"config", "configs", "control", "labelling", "labels", "model", "nvml", "resources"},
     "__main__": {"agent", "app", "commands", "config", "lean", "logs", "options"},
 }
 DRIVER = {"nvml", "telemetry"}

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .config import Config, ConfigError, load
+from .config import Config, ConfigError, load, parse, resolve
+from .configs import ChoiceFile, Source
 from .control import ask, directory
 from .labelling import NodeLabels
 from .labels import feature_file
@@ -37,7 +38,9 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
         flags["config_file"] = path
     try:
         # validate is about the file: what happens to be set where it runs must not decide
-        config = load(flags, {} if path is not None else os.environ)
+        env = {} if path is not None else dict(os.environ)
+        config = load(flags, env)
+        config = resolve(_in_force(config), env, flags) if config.config_directory is not None else config
     except ConfigError as error:
         print(f"nvidia-devplugin: {error}", file=sys.stderr)
         return 2
@@ -47,6 +50,18 @@ def run(command: str, arguments: Sequence[str], parser: argparse.ArgumentParser)
     if command == "labels":
         return _labels(config, output)
     return _acknowledge(config, gpu) if gpu is not None else _devices(config, output)
+
+
+def _in_force(config: Config) -> dict[str, Any]:
+    """Of several named configs the one that the daemon on this machine has in force, else that for nodes without label.
+
+    Raises ConfigError.
+    """
+    last = ChoiceFile(directory(config.kubelet_socket)).recall()
+    if last is not None:
+        return parse(last.data)
+    source = Source.of(config)
+    return parse(b"" if source is None else source.read("")[1])
 
 
 def _acknowledge(config: Config, gpu: str) -> int:
