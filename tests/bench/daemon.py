@@ -137,7 +137,7 @@ class Bench:
     def __init__(self, directory: Path, gpus: int, mig: int = 0, replicas: int = 1) -> None:
         self.gpus = gpus
         self.devices_of_a_gpu = max(1, mig) * replicas
-        self.environment = {"MIG_STRATEGY": "single" if mig else "none"}
+        self.environment = {"MIG_STRATEGY": "single" if mig else "none", "DP_LABELS_FILE": str(directory / "labels")}
         if replicas > 1:
             config = directory / "config.yaml"
             shared = [{"name": RESOURCE, "replicas": replicas}]
