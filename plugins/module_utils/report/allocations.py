@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 
-def parse(text):
+def parse(text: str) -> list[dict[str, Any]]:
     """Devices by the pod that has them.
 
     The file is ``/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint``. It has no documented format: this is
@@ -41,14 +42,14 @@ def parse(text):
     return sorted(found, key=lambda entry: (entry["pod_uid"], entry["container"], entry["resource"]))
 
 
-def _devices(ids):
+def _devices(ids: Any) -> list[str]:
     """A list until 1.19, from 1.20 on lists by NUMA node."""
     if isinstance(ids, dict):
         ids = [device for devices in ids.values() if isinstance(devices, list) for device in devices]
     return ["%s" % (device,) for device in ids] if isinstance(ids, list) else []
 
 
-def gpu_of(device, gpus):
+def gpu_of(device: str, gpus: list[dict[str, Any]]) -> int | None:
     """The GPU behind a device that a plugin advertised.
 
     Args:
@@ -60,8 +61,9 @@ def gpu_of(device, gpus):
     """
     name = device.split("::")[0]
     for gpu in gpus:
-        if name and (name == gpu["uuid"] or name == "%s" % gpu["index"]):
-            return gpu["index"]
+        index: int = gpu["index"]
+        if name and (name == gpu["uuid"] or name == "%s" % index):
+            return index
         if name and name in [instance["uuid"] for instance in gpu["mig"]]:
-            return gpu["index"]
+            return index
     return None

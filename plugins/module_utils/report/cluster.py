@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable, Container
+
 from .words import natural
 
 # Conditions that every kubelet reports, with the status that is good.
@@ -19,14 +21,14 @@ _GOOD = {
 _ENDED = ("Succeeded", "Failed")
 
 
-def at(value, *keys):
+def at(value: Any, *keys: Any) -> Any:
     """A value deep in dicts, None where a key is missing or something on the way is no dict."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def node(thing, pods, prefix):
+def node(thing: dict[str, Any], pods: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
     """What a report says of a Node object.
 
     Args:
@@ -58,17 +60,17 @@ def node(thing, pods, prefix):
     }
 
 
-def _about_gpus(key, prefix):
+def _about_gpus(key: str, prefix: str) -> bool:
     owner, _slash, name = ("%s" % (key,)).lower().rpartition("/")
     return owner + "/" == prefix or "kubegpu" in owner or "gpu" in name
 
 
-def _tells(item):
+def _tells(item: dict[str, Any]) -> bool:
     """A condition that is not the everyday one; of those that are not Kubernetes' own, all."""
-    return _GOOD.get(item.get("type")) != item.get("status")
+    return _GOOD.get(item.get("type") or "") != item.get("status")
 
 
-def _condition(item):
+def _condition(item: dict[str, Any]) -> dict[str, Any]:
     kind, status = item.get("type") or "", item.get("status") or ""
     wanted = _GOOD.get(kind)
     # Conditions of others name a trouble, as the node problem detector's do, unless they are called ready or healthy.
@@ -83,9 +85,9 @@ def _condition(item):
     }
 
 
-def _resources(thing, pods, prefix):
+def _resources(thing: dict[str, Any], pods: list[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
     capacity, allocatable = at(thing, "status", "capacity") or {}, at(thing, "status", "allocatable") or {}
-    requested = {}
+    requested: dict[str, int] = {}
     for pod in pods:
         for name, number in pod["resources"].items():
             requested[name] = requested.get(name, 0) + number
@@ -103,7 +105,7 @@ def _resources(thing, pods, prefix):
     ]
 
 
-def quantity(value):
+def quantity(value: Any) -> int:
     """A whole-numbered quantity; GPUs are never given in parts. What is none counts as 0."""
     try:
         return int(value)
@@ -111,7 +113,7 @@ def quantity(value):
         return 0
 
 
-def gpu_pods(pods, prefix, trouble):
+def gpu_pods(pods: list[dict[str, Any]], prefix: str, trouble: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
     """The pods that ask for GPUs and have not ended.
 
     Args:
@@ -146,9 +148,10 @@ def gpu_pods(pods, prefix, trouble):
     return sorted(found, key=lambda pod: (natural(pod["namespace"]), natural(pod["name"])))
 
 
-def _limits(spec, prefix):
+def _limits(spec: dict[str, Any], prefix: str) -> dict[str, int]:
     """What a pod's containers have together, or one of its init containers, whichever is more (pod resources)."""
-    totals, first = {}, {}
+    totals: dict[str, int] = {}
+    first: dict[str, int] = {}
     for container in spec.get("containers") or []:
         for name, number in _container(container, prefix).items():
             totals[name] = totals.get(name, 0) + number
@@ -159,12 +162,12 @@ def _limits(spec, prefix):
     return {name: merged[name] for name in sorted(merged, key=natural) if merged[name] > 0}
 
 
-def _container(container, prefix):
+def _container(container: dict[str, Any], prefix: str) -> dict[str, int]:
     limits = at(container, "resources", "limits") or {}
     return {name: quantity(value) for name, value in limits.items() if name.startswith(prefix)}
 
 
-def events(found, names):
+def events(found: list[dict[str, Any]], names: Container[str]) -> dict[str, list[dict[str, Any]]]:
     """Events about nodes that somebody who looks for a GPU's trouble wants to see.
 
     Args:
@@ -174,7 +177,7 @@ def events(found, names):
     Returns:
         dict[str, list[dict]]: by node ``type``, ``reason``, ``message``, ``count`` and ``last`` (time), newest first.
     """
-    by_node = {}
+    by_node: dict[str, list[dict[str, Any]]] = {}
     for event in found:
         name = at(event, "involvedObject", "name")
         if at(event, "involvedObject", "kind") != "Node" or name not in names:

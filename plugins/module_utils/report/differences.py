@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterable
+
 from .words import natural
 
 
-def compare(nodes):
+def compare(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Settings in which nodes of one group differ.
 
     Args:
@@ -20,7 +22,7 @@ def compare(nodes):
         list[dict]: ``group``, ``hosts`` (how many), ``setting``, and ``values``: a list of ``value`` and ``hosts``, the
         most common first. Ordered by group, then as the settings are.
     """
-    groups = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for node in nodes:
         groups.setdefault(node["group"], []).append(node)
     found = []
@@ -34,15 +36,15 @@ def compare(nodes):
     return found
 
 
-def _settings(nodes):
+def _settings(nodes: list[dict[str, Any]]) -> list[str]:
     names = []
     for node in nodes:
         names += [name for name in node["settings"] if name not in names]
     return names
 
 
-def _values(nodes, setting):
-    hosts = {}
+def _values(nodes: list[dict[str, Any]], setting: str) -> list[dict[str, Any]]:
+    hosts: dict[tuple[str, ...], list[str]] = {}
     for node in nodes:
         value = node["settings"].get(setting)
         values = value if isinstance(value, list) else [value]
@@ -55,7 +57,7 @@ def _values(nodes, setting):
     ]
 
 
-def distinct(values):
+def distinct(values: Iterable[Any]) -> list[Any]:
     """The values that are known, each once, in the order of their appearance."""
     found = []
     for value in values:

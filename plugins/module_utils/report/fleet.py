@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import allocations, cluster, differences, matrix
 from .words import count, natural
 
@@ -14,7 +16,7 @@ UNKNOWN = "unknown"
 STATES = ("unreachable", "broken", "attention", "ok")
 
 
-def build(hosts, api, generated, prefix):
+def build(hosts: dict[str, dict[str, Any]], api: dict[str, Any], generated: str, prefix: str) -> dict[str, Any]:
     """The report.
 
     Args:
@@ -31,7 +33,7 @@ def build(hosts, api, generated, prefix):
         dict: see the documentation of the filter fleet_report.
     """
     names = sorted(hosts, key=natural)
-    events = cluster.events(api["events"], {hosts[name].get("node_name") for name in names})
+    events = cluster.events(api["events"], {hosts[name]["node_name"] for name in names if hosts[name].get("node_name")})
     nodes = [_node(name, hosts[name], api, events, prefix) for name in names]
     topologies = matrix.group([_topology(node, hosts[node["host"]]) for node in nodes])
     known = {node["name"]: node for node in nodes}
@@ -55,7 +57,7 @@ def build(hosts, api, generated, prefix):
     return report
 
 
-def _summary(report):
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
     nodes = report["nodes"]
     gpus = [gpu for node in nodes for gpu in node["gpus"]]
     resources = [item for node in nodes for item in (node["kubernetes"] or {}).get("resources", [])]
@@ -75,13 +77,13 @@ def _summary(report):
     }
 
 
-def _models(gpus):
+def _models(gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names = differences.distinct([gpu["name"] for gpu in gpus])
     models = [{"name": name, "count": sum(gpu["name"] == name for gpu in gpus)} for name in sorted(names, key=natural)]
     return sorted(models, key=lambda model: -model["count"])
 
 
-def _node(host, seen, api, events, prefix):
+def _node(host: str, seen: dict[str, Any], api: dict[str, Any], events: dict[str, Any], prefix: str) -> dict[str, Any]:
     facts = seen.get("gpu") or {}
     name = seen.get("node_name") or host
     thing = api["nodes"].get(name)
@@ -118,12 +120,12 @@ def _node(host, seen, api, events, prefix):
     return node
 
 
-def _kind(node):
+def _kind(node: dict[str, Any]) -> str:
     """The models of a node's GPUs; a lost one does not tell its own."""
     return " + ".join(model["name"] for model in node["models"] if model["name"] != UNKNOWN)
 
 
-def _gpu(gpu):
+def _gpu(gpu: dict[str, Any]) -> dict[str, Any]:
     health = gpu.get("health") or {}
     return {
         "index": gpu.get("index"),
@@ -150,7 +152,7 @@ def _gpu(gpu):
     }
 
 
-def _assign(gpus, remembered, pods):
+def _assign(gpus: list[dict[str, Any]], remembered: list[dict[str, Any]], pods: list[dict[str, Any]]) -> None:
     """Tells each GPU which living pods have it, as far as the kubelet's file says."""
     by_uid = {pod["uid"]: pod for pod in pods}
     by_index = {gpu["index"]: gpu for gpu in gpus}
@@ -172,7 +174,7 @@ def _assign(gpus, remembered, pods):
                 )
 
 
-def _runtime(seen):
+def _runtime(seen: dict[str, Any]) -> dict[str, Any]:
     facts = seen.get("runtime") or {}
     name = facts.get("runtime")
     installed = facts.get("installed") or {}
@@ -186,11 +188,11 @@ def _runtime(seen):
     }
 
 
-def _settings(node, facts, seen):
+def _settings(node: dict[str, Any], facts: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     """What nodes of one kind should have in common, in the order of the report."""
     gpus = facts.get("gpus") or []
 
-    def each(*keys):
+    def each(*keys: Any) -> list[Any]:
         return differences.distinct([cluster.at(gpu, *keys) for gpu in gpus])
 
     settings = {
@@ -230,7 +232,7 @@ def _settings(node, facts, seen):
     return settings
 
 
-def _configured(result):
+def _configured(result: Any) -> str | None:
     if not isinstance(result, dict) or result.get("skipped") or result.get("failed") or "pending" not in result:
         return None
     if result.get("changed"):
@@ -238,11 +240,11 @@ def _configured(result):
     return "configured" if result["pending"] == "none" else "waits for a %s" % result["pending"]
 
 
-def _finding(level, what, remedy=""):
+def _finding(level: str, what: str, remedy: str | None = "") -> dict[str, str]:
     return {"level": level, "what": what, "remedy": remedy or ""}
 
 
-def _findings(node):
+def _findings(node: dict[str, Any]) -> list[dict[str, str]]:
     """What needs somebody, the worst first."""
     if node["unreachable"]:
         return [_finding("unreachable", "Ansible cannot reach the host: %s" % node["unreachable"])]
@@ -254,7 +256,7 @@ def _findings(node):
         if link.get("status") == "failed":
             found.append(_finding("broken", "%s: %s" % (link.get("name"), link.get("detail")), link.get("remedy")))
     for gpu in node["gpus"]:
-        level = {"unhealthy": "broken", "degraded": "attention"}.get(gpu["health"])
+        level = {"unhealthy": "broken", "degraded": "attention"}.get(gpu["health"], "")
         for reason in gpu["reasons"] if level else []:
             found.append(_finding(level, "GPU %s: %s" % (gpu["index"], reason["message"])))
     kubernetes = node["kubernetes"]
@@ -276,7 +278,7 @@ def _findings(node):
     return sorted(found, key=lambda finding: STATES.index(finding["level"]))
 
 
-def _topology(node, seen):
+def _topology(node: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     indices = [gpu["index"] for gpu in node["gpus"]]
     return {
         "host": node["host"],

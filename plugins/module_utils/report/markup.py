@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # What may not stand in an HTML document (WHATWG, "control" and "surrogate"), but for tab and the ends of lines.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -24,7 +25,7 @@ class Html(str):
     __slots__ = ()
 
 
-def clean(value):
+def clean(value: object) -> str:
     """A value as text that a page may show: characters that no page may hold become U+FFFD.
 
     Args:
@@ -37,14 +38,14 @@ def clean(value):
     return _DIRECTIONAL.sub("\ufffd", _FORBIDDEN.sub("\ufffd", text)).replace("\r", "\n")
 
 
-def escape(value):
+def escape(value: object) -> Html:
     """A value as markup that shows it, usable between tags and in quoted attributes."""
     if isinstance(value, Html):
         return value
     return Html("".join(_ESCAPES.get(character, character) for character in clean(value)))
 
 
-def join(*parts):
+def join(*parts: Any) -> Html:
     """Markup of several parts one after the other; lists and generators are taken apart, None and False are nothing."""
     pieces = []
     for part in parts:
@@ -54,7 +55,7 @@ def join(*parts):
     return Html("".join(pieces))
 
 
-def element(name, attributes=None, *children):
+def element(name: str, attributes: dict[str, Any] | None = None, *children: object) -> Html:
     """One element.
 
     Args:
@@ -84,7 +85,7 @@ def element(name, attributes=None, *children):
     return Html("".join(pieces))
 
 
-def raw(name, attributes, text):
+def raw(name: str, attributes: dict[str, Any] | None, text: str) -> Html:
     """An element whose content HTML reads as it is: a style or a script of ours.
 
     Raises:

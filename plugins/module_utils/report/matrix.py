@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 
-def matrix(gpus, pairs):
+
+def matrix(gpus: list[int], pairs: list[dict[str, Any]] | None) -> list[list[str | None]]:
     """How each two GPUs are connected.
 
     Args:
@@ -24,7 +26,7 @@ def matrix(gpus, pairs):
     return [["X" if one == other else known.get((one, other)) for other in gpus] for one in gpus]
 
 
-def group(nodes):
+def group(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Nodes by the topology that they have in common; those with less than two GPUs have none.
 
     Args:
@@ -33,7 +35,7 @@ def group(nodes):
     Returns:
         list[dict]: ``model``, ``indices``, ``numa``, ``rows`` (see matrix) and ``hosts``; the most common one first.
     """
-    groups = {}
+    groups: dict[tuple[Any, ...], list[str]] = {}
     for node in nodes:
         if len(node["indices"]) < 2:
             continue
@@ -55,7 +57,7 @@ def group(nodes):
     return sorted(found, key=lambda item: (-len(item["hosts"]), item["model"], item["hosts"]))
 
 
-def kind(connection):
+def kind(connection: str | None) -> str:
     """Class of a connection: ``nvlink``, ``pix``, ``pxb``, ``phb``, ``node``, ``sys`` or ``unknown``."""
     word = ("%s" % (connection,)).upper()
     if word.startswith("NV") and word[2:].isdigit():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Any
 
 from . import sections
 from .markup import Html, element, join, raw
@@ -25,7 +26,7 @@ _PARTS = (
 )
 
 
-def page(report, style, script, title):
+def page(report: dict[str, Any], style: str, script: str, title: str) -> Html:
     """The page.
 
     Args:
@@ -105,5 +106,5 @@ def page(report, style, script, title):
     return join(Html("<!DOCTYPE html>\n"), element("html", {"lang": "en"}, head, body), Html("\n"))
 
 
-def _hash(text):
+def _hash(text: str) -> str:
     return "sha256-%s" % base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

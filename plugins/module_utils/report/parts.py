@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from .markup import element, join
+from typing import Any, Iterator, Sequence
+
+from .markup import Html, element, join
 
 # state -> sign and word: never told by colour alone
 STATES = {
@@ -37,7 +39,7 @@ TONES = {
 }
 
 
-def section(name, title, note, *content):
+def section(name: str, title: str, note: str, *content: Any) -> Html:
     """A part of the page that its navigation can jump to.
 
     Args:
@@ -55,7 +57,7 @@ def section(name, title, note, *content):
     )
 
 
-def table(caption, columns, rows, wide=False):
+def table(caption: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Any]], wide: bool = False) -> Html:
     """A table whose first column names the row.
 
     Args:
@@ -83,9 +85,9 @@ def table(caption, columns, rows, wide=False):
     )
 
 
-def _cells(row, columns):
+def _cells(row: Sequence[Any], columns: Sequence[tuple[str, str]]) -> Iterator[Html]:
     for place, (cell, (_name, kind)) in enumerate(zip(row, columns)):  # noqa: B905 -- Python 3.10 and later only
-        attributes = {"class": kind or None}
+        attributes: dict[str, Any] = {"class": kind or None}
         if isinstance(cell, tuple):
             cell, attributes["data-sort"] = cell
         if place == 0:
@@ -93,7 +95,7 @@ def _cells(row, columns):
         yield element("td" if place else "th", attributes, cell)
 
 
-def state(name, words=None):
+def state(name: str, words: str | None = None) -> Html:
     """A state with its sign, in its colour."""
     sign, word = STATES.get(name, ("?", name))
     return element(
@@ -105,7 +107,7 @@ def state(name, words=None):
     )
 
 
-def sign(name, label, title):
+def sign(name: str, label: str, title: str) -> Html:
     """A state as its sign alone, for narrow cells; its words are read out and shown on pointing."""
     mark, word = STATES.get(name, ("?", name))
     return element(
@@ -116,7 +118,7 @@ def sign(name, label, title):
     )
 
 
-def share_bar(parts, total, label):
+def share_bar(parts: Sequence[tuple[str, float]], total: float, label: str) -> Html:
     """Shares of a whole as a bar; what it shows stands beside it as text.
 
     Args:
@@ -138,16 +140,16 @@ def share_bar(parts, total, label):
     )
 
 
-def muted(*content):
+def muted(*content: Any) -> Html:
     """Less important words."""
     return element("span", {"class": "muted"}, *content)
 
 
-def code(text):
+def code(text: str) -> Html:
     """An identifier, in a font in which characters can be told apart."""
     return element("code", None, text)
 
 
-def lines(items):
+def lines(items: Sequence[Html | str]) -> Html:
     """One below the other."""
     return join([element("div", None, item) for item in items])

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterable, Sequence
+
 from .fleet import STATES
-from .markup import element, join
+from .markup import Html, element, join
 from .matrix import kind
 from .parts import code, lines, muted, section, share_bar, sign, state, table
 from .words import UNKNOWN, count, gibibytes, listed, natural, text, whole
@@ -24,7 +26,7 @@ LEGEND = (
 )
 
 
-def summary(report):
+def summary(report: dict[str, Any]) -> Html:
     """The fleet in four numbers."""
     numbers = report["summary"]
     versions = _counted(node["driver_version"] for node in report["nodes"])
@@ -80,7 +82,7 @@ def summary(report):
     )
 
 
-def _tile(name, number, parts, words):
+def _tile(name: str, number: int, parts: Sequence[tuple[str, int]], words: str) -> Html:
     whole_bar = sum(amount for _tone, amount in parts)
     return element(
         "div",
@@ -92,21 +94,21 @@ def _tile(name, number, parts, words):
     )
 
 
-def _told(pairs):
+def _told(pairs: list[tuple[str, int]]) -> str:
     return ", ".join("%d %s" % (number, name) for name, number in pairs if number) or "none"
 
 
-def _counted(values):
-    numbers = {}
+def _counted(values: Iterable[str]) -> list[tuple[str, int]]:
+    numbers: dict[str, int] = {}
     for value in values:
         if value:
             numbers[value] = numbers.get(value, 0) + 1
     return sorted(numbers.items(), key=lambda item: (-item[1], natural(item[0])))
 
 
-def attention(report, anchors):
+def attention(report: dict[str, Any], anchors: dict[str, str]) -> Html:
     """What needs somebody, each trouble once with all nodes that have it."""
-    found = {}
+    found: dict[tuple[int, str, str], list[str]] = {}
     for node in report["nodes"]:
         for finding in node["findings"]:
             key = (STATES.index(finding["level"]), finding["what"], finding["remedy"])
@@ -133,7 +135,7 @@ def attention(report, anchors):
     )
 
 
-def _linked(hosts, anchors, most=8):
+def _linked(hosts: list[str], anchors: dict[str, str], most: int = 8) -> Html:
     shown = hosts if len(hosts) <= most else hosts[: most - 1]
     parts = []
     for host in shown:
@@ -144,7 +146,7 @@ def _linked(hosts, anchors, most=8):
     return join(parts[:-1])
 
 
-def nodes(report, anchors):
+def nodes(report: dict[str, Any], anchors: dict[str, str]) -> Html:
     """One row a node."""
     with_cluster = report["cluster"]["asked"] and not report["cluster"]["problem"]
     columns = [
@@ -175,14 +177,14 @@ def nodes(report, anchors):
     return section("nodes", "Nodes", "", table("Nodes", columns, rows))
 
 
-def _models(node):
+def _models(node: dict[str, Any]) -> str:
     words = ["%d \u00d7 %s" % (model["count"], model["name"]) for model in node["models"]]
     if not words and node["gpus_on_pci"]:
         return "%d on the PCI bus" % node["gpus_on_pci"]
     return ", ".join(words) or UNKNOWN
 
 
-def _use_of(node):
+def _use_of(node: dict[str, Any]) -> list[Any]:
     kubernetes = node["kubernetes"]
     if kubernetes is None:
         return [UNKNOWN, (UNKNOWN, -1)]
@@ -196,7 +198,7 @@ def _use_of(node):
     ]
 
 
-def _chain_in_short(node):
+def _chain_in_short(node: dict[str, Any]) -> tuple[Html, int]:
     failed = [link["name"].replace("_", " ") for link in node["links"] if link["status"] == "failed"]
     passed = sum(link["status"] == "passed" for link in node["links"])
     if not node["links"]:
@@ -206,7 +208,7 @@ def _chain_in_short(node):
     return (state("passed", "%d passed" % passed), 0)
 
 
-def chain(report, anchors):
+def chain(report: dict[str, Any], anchors: dict[str, str]) -> Html | None:
     """The chain's links as columns."""
     names = []
     for node in report["nodes"]:
@@ -216,7 +218,7 @@ def chain(report, anchors):
     rows = []
     for node in report["nodes"]:
         links = {link["name"]: link for link in node["links"]}
-        row = [element("a", {"href": "#" + anchors[node["host"]]}, node["host"])]
+        row: list[Any] = [element("a", {"href": "#" + anchors[node["host"]]}, node["host"])]
         for name in names:
             link = links.get(name, {"status": "unknown", "detail": "not looked at"})
             order = ("failed", "unknown", "skipped", "passed")
@@ -232,7 +234,7 @@ def chain(report, anchors):
     return section("chain", "Chain", note, table("The chain of each node", columns, rows, wide=True))
 
 
-def gpus(report, anchors):
+def gpus(report: dict[str, Any], anchors: dict[str, str]) -> Html:
     """One row a GPU."""
     rows = []
     for node in report["nodes"]:
@@ -275,7 +277,7 @@ def gpus(report, anchors):
     return section("gpus", "GPUs", "", table("GPUs", columns, rows))
 
 
-def _users(gpu):
+def _users(gpu: dict[str, Any]) -> Html:
     parts = []
     for user in gpu["used_by"]:
         parts.append(join(muted(user["namespace"] + "/"), user["pod"]))
@@ -283,7 +285,7 @@ def _users(gpu):
     return lines(parts) if parts else muted(UNKNOWN)
 
 
-def use(report, anchors):
+def use(report: dict[str, Any], anchors: dict[str, str]) -> Html | None:
     """One row for each pod that asks for GPUs."""
     if not report["cluster"]["asked"] or report["cluster"]["problem"]:
         return None
@@ -312,7 +314,7 @@ def use(report, anchors):
     return section("use", "Who uses what", note, table("Pods that ask for GPUs", columns, rows))
 
 
-def differences(report, anchors):
+def differences(report: dict[str, Any], anchors: dict[str, str]) -> Html:
     """Settings in which nodes of one kind differ, with the odd ones named."""
     rows = []
     for item in report["differences"]:
@@ -337,7 +339,7 @@ def differences(report, anchors):
     return section("differences", "Differences", note, table("Differences between nodes", columns, rows))
 
 
-def topology(report, anchors):
+def topology(report: dict[str, Any], anchors: dict[str, str]) -> Html | None:
     """Each topology once, with the nodes that have it."""
     if not report["topologies"]:
         return None
@@ -396,7 +398,7 @@ def topology(report, anchors):
     )
 
 
-def details(report, anchors):
+def details(report: dict[str, Any], anchors: dict[str, str]) -> Html:
     """Each node in full; open where something is wrong."""
     parts = []
     for node in report["nodes"]:
@@ -411,7 +413,7 @@ def details(report, anchors):
     return section("details", "Node by node", "", parts)
 
 
-def _node(node):
+def _node(node: dict[str, Any]) -> Any:
     parts = []
     if node["name"] != node["host"]:
         parts.append(element("p", None, muted("In Kubernetes: "), node["name"]))
@@ -453,15 +455,15 @@ def _node(node):
     return parts or element("p", None, muted("Nothing is known of it."))
 
 
-def _value(value):
+def _value(value: Any) -> str:
     return (
         ", ".join("%s" % item for item in value) if isinstance(value, list) else "" if value is None else "%s" % value
     )
 
 
-def _of_kubernetes(node):
+def _of_kubernetes(node: dict[str, Any]) -> list[Html]:
     kubernetes = node["kubernetes"]
-    parts = []
+    parts: list[Html] = []
     if kubernetes is None:
         return parts
     rows = [

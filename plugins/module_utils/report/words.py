@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterable
+
 UNKNOWN = "\u2013"
 
 
-def count(number, noun, plural=None):
+def count(number: int, noun: str, plural: str | None = None) -> str:
     """``1 node``, ``2 nodes``."""
     return "%s %s" % (number, noun if number == 1 else plural or noun + "s")
 
 
-def gibibytes(number):
+def gibibytes(number: Any) -> str:
     """Bytes as GiB, in whole numbers from 10 on."""
     if not _number(number):
         return UNKNOWN
@@ -22,17 +24,17 @@ def gibibytes(number):
     return "%.0f" % value if value >= 9.95 or value == int(value) else "%.1f" % value
 
 
-def whole(number, unit=""):
+def whole(number: Any, unit: str = "") -> str:
     """A number without fraction, with its unit."""
     return "%.0f%s" % (number, unit) if _number(number) else UNKNOWN
 
 
-def text(value):
+def text(value: object) -> str:
     """A value, or a dash."""
     return UNKNOWN if value is None or value == "" else "%s" % (value,)
 
 
-def listed(names, most=6):
+def listed(names: Iterable[str], most: int = 6) -> str:
     """Names in a row; what is too much is counted."""
     names = list(names)
     if len(names) <= most:
@@ -40,7 +42,7 @@ def listed(names, most=6):
     return "%s and %d more" % (", ".join(names[: most - 1]), len(names) - most + 1)
 
 
-def natural(name):
+def natural(name: object) -> list[tuple[int, int, str]]:
     """Key that sorts ``gpu-2`` before ``gpu-10``."""
     parts, digits = [], ""
     for character in "%s\0" % (name,):
@@ -54,5 +56,5 @@ def natural(name):
     return parts
 
 
-def _number(value):
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,6 +16,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.report import (
     allocations,
     cluster,
     differences,
+    fleet,
     matrix,
     words,
 )
@@ -207,9 +208,17 @@ def test_annotations_and_events_about_gpus() -> None:
         {"type": "Warning", "reason": "OOM", "involvedObject": {"kind": "Node", "name": "a"}, "lastTimestamp": "2"},
         {"type": "Warning", "reason": "OOM", "involvedObject": {"kind": "Node", "name": "b"}},
         {"type": "Warning", "reason": "OOM", "involvedObject": {"kind": "Pod", "name": "a"}},
+        {"type": "Warning", "reason": "OOM", "involvedObject": {"kind": "Node"}},
     ]
     found = cluster.events(events, {"a", "gpu-1"})
     assert {name: [event["reason"] for event in listed] for name, listed in found.items()} == {"a": ["OOM", "GPUBack"]}
+
+
+def test_an_event_without_a_name_is_of_no_host_without_a_node() -> None:
+    event = {"type": "Warning", "reason": "OOM", "involvedObject": {"kind": "Node"}}
+    api: dict = {"asked": True, "problem": None, "nodes": {}, "pods": [], "events": [event]}
+    report = fleet.build({"bare": {}}, api, "now", "nvidia.com/")
+    assert [(node["host"], node["kubernetes"]) for node in report["nodes"]] == [("bare", None)]
 
 
 @pytest.mark.parametrize(
