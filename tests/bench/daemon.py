@@ -126,6 +126,7 @@ GOALS = {
     "the same, socket file before it listens": Goal("ms", None, 50, of_maximum=True),
     "scrape of /metrics": Goal("ms"),
     "SIGTERM to exit": Goal("ms", None, 1000, of_maximum=True),
+    "the same, while the driver hangs": Goal("ms", None, 1000, of_maximum=True),
     "resident memory, scraped": Goal("MiB", 21, 42),
     "idle CPU": Goal("% core", None, 0.1),
     "idle wake-ups": Goal("per s"),
@@ -157,7 +158,9 @@ class Bench:
         self.http = 0
 
     @contextlib.asynccontextmanager
-    async def daemon(self, kubelet: KubeletStub) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def daemon(
+        self, kubelet: KubeletStub, ending: str = "SIGTERM to exit"
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         nvmlsim.main(self.machine)  # in order, whatever the daemon before was told
         (kubelet.directory / "nvidia.d/health.json").unlink(missing_ok=True)  # and remembers
         before = len(kubelet.registrations)
@@ -184,7 +187,7 @@ class Bench:
             await kubelet.devices(RESOURCE)
             yield process
         finally:
-            with self.samples["SIGTERM to exit"].measure():
+            with self.samples[ending].measure():
                 process.terminate()
                 status = await process.wait()
             assert status == 0, f"exit status {status}"
@@ -212,6 +215,10 @@ class Bench:
                     self.samples["resident memory, scraped"].values.append(status_mib(process.pid, "VmRSS"))
                     if number == 0 and idle:
                         await self.idle(process.pid, idle)
+            for _ in range(3):
+                async with self.daemon(kubelet, "the same, while the driver hangs"):
+                    nvmlsim.main(["--state", str(self.state), "set", "system", "hang", "yes"])
+                    await asyncio.sleep(0.2)  # until it does: the thread that waits for events is woken by the change
 
     async def scrape(self) -> str:
         while True:  # the port is opened a moment after the kubelet was told

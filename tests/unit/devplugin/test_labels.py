@@ -165,6 +165,12 @@ sharing: {timeSlicing: {resources: [{name: nvidia.com/mig-1g.5gb, replicas: 2}]}
             }.items()
         ),
         pytest.param(
+            [a100(0, "1g.5gb"), a100(1)], "flags: {migStrategy: single}\n" + SHARED,
+            {**A100, "gpu.product": "NVIDIA-A100-SXM4-40GB-MIG-INVALID", "gpu.count": "0", "gpu.replicas": "0",
+             "gpu.memory": "0", "mig.strategy": "single", "gpu.sharing-strategy": "time-slicing"},
+            id="single-half-shared",
+        ),
+        pytest.param(
             [a100(0, "1g.5gb", "3g.20gb", "1g.5gb"), a100(1)], "flags: {migStrategy: mixed}",
             {**A100, "gpu.count": "2", "gpu.replicas": "1", "mig.strategy": "mixed",
              **part("mig-1g.5gb", "1g.5gb", count="2"), **part("mig-3g.20gb", "3g.20gb", count="1")},

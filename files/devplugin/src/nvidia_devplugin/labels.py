@@ -152,8 +152,8 @@ def _mig(gpus: Sequence[Gpu], rules: Rules) -> dict[str, object]:
             kinds.setdefault(device.profile.replace("+", "."), []).append((gpu, device))
     uniform = len(split) == len(gpus) and all(gpu.mig for gpu in split) and len(kinds) == 1
     if rules.mig_strategy == "single" and split and not uniform:
-        found.update(_base("gpu", (split[0].name, "MIG", "INVALID"), 0, replicas=0), **{"gpu.memory": 0})
-        return found
+        product = f"{_product(split[0].name)}-MIG-INVALID"
+        return {**found, "gpu.product": product, "gpu.count": 0, "gpu.replicas": 0, "gpu.memory": 0}
     for profile, devices in kinds.items():
         key = "gpu" if rules.mig_strategy == "single" else f"mig-{profile}"
         gpu, device = devices[0]
