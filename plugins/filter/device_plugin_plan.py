@@ -25,8 +25,9 @@ options:
       - What is wanted, with the keys C(state) (V(present), V(absent) or V(rendered)), C(namespace), C(runtime_class),
         C(node_name), C(play_node_names), C(node_runtime), C(image_source), C(image), C(archive), C(objects), a list of
         C({kind, name, namespace}), C(labels), the node's labels (null where it should have none), C(remove_objects)
-        (V(auto) or V(always)), C(replace_others) (whether other device plugins for NVIDIA GPUs are taken from the
-        nodes), C(configs) (named configurations), C(default_config) and C(config_name) (this node's).
+        (V(auto) or V(always)), C(agent_features) (what the agent is to do), C(replace_others) (whether other device
+        plugins for NVIDIA GPUs are taken from the nodes), C(configs) (named configurations), C(default_config)
+        and C(config_name) (this node's).
     type: dict
     required: true
 author:
@@ -66,6 +67,9 @@ _value:
     labels:
       description: Those of the node's labels that are not as wanted, with their wanted value; null where one should go.
       type: dict
+    traces:
+      description: What to merge into the node's metadata to take back what the agent wrote and is not to write now.
+      type: dict
     others:
       description: Nodes that are served and not of this play, so that C(state=absent) leaves the objects to them.
       type: list
@@ -88,10 +92,30 @@ from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import 
 MANAGED_BY = "kubegpu.nvidia"
 GPU_LABEL = "nvidia.com/gpu.present"
 # pods first, then what they use, then what holds them all
-REMOVAL_ORDER = ("DaemonSet", "ConfigMap", "ServiceAccount", "RuntimeClass", "Namespace")
+REMOVAL_ORDER = (
+    *("DaemonSet", "RoleBinding", "ClusterRoleBinding", "Role", "ClusterRole"),
+    *("ConfigMap", "ServiceAccount", "RuntimeClass", "Namespace"),
+)
 # a key of a ConfigMap and the value of a label
 _CONFIG_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")
-API_VERSIONS = {"DaemonSet": "apps/v1", "RuntimeClass": "node.k8s.io/v1"}
+_RBAC = "rbac.authorization.k8s.io/v1"
+API_VERSIONS = {
+    "DaemonSet": "apps/v1",
+    "RuntimeClass": "node.k8s.io/v1",
+    "Role": _RBAC,
+    "RoleBinding": _RBAC,
+    "ClusterRole": _RBAC,
+    "ClusterRoleBinding": _RBAC,
+}
+# the daemon's agent writes these to the node: files/devplugin/src/nvidia_devplugin/agent/decide.py
+_OWNED = "kubegpu.nvidia/labels"
+_ANNOTATIONS = {
+    _OWNED: "labels",
+    "kubegpu.nvidia/gpu-faults": "annotations",
+    "kubegpu.nvidia/ack": "acknowledge",
+    "kubegpu.nvidia/ack-result": "acknowledge",
+}
+_CONFIG_LABEL = "nvidia.com/device-plugin.config"
 
 
 def _labels(item):
@@ -270,6 +294,19 @@ def _wrong_labels(node, labels):
     return {name: value for name, value in labels.items() if _labels(node).get(name) != value}
 
 
+def _traces(node, features):
+    """What of the agent's is on a node that it is not to write (any more), as a patch of its metadata."""
+    if node is None:
+        return {}
+    notes = node["metadata"].get("annotations") or {}
+    labels = {}
+    if "labels" not in features:
+        owned = ["nvidia.com/" + part for part in notes.get(_OWNED, "").split(",") if part]
+        labels = {key: None for key in owned if key in _labels(node) and key not in (GPU_LABEL, _CONFIG_LABEL)}
+    annotations = {key: None for key, feature in _ANNOTATIONS.items() if key in notes and feature not in features}
+    return {kind: change for kind, change in (("labels", labels), ("annotations", annotations)) if change}
+
+
 def device_plugin_plan(results, wanted):
     """Return the plan as a dict; see the RETURN documentation.
 
@@ -324,6 +361,7 @@ def device_plugin_plan(results, wanted):
         "namespace_exists": existing_namespace is not None,
         "node": node or {},
         "labels": _wrong_labels(node, wanted["labels"]),
+        "traces": _traces(node, wanted["agent_features"] if present else []),
         "others": others,
         "replaced": _replaced(owners, objects.get("DaemonSet", []), wanted, keep),
         "stale": stale,

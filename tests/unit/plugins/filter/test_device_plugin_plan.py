@@ -22,6 +22,7 @@ WANTED = {
     "archive": "",
     "labels": {"nvidia.com/gpu.present": "true"},
     "remove_objects": "auto",
+    "agent_features": [],
     "replace_others": False,
     "configs": {},
     "default_config": "",
@@ -254,3 +255,54 @@ def test_what_is_rendered_needs_no_cluster():
     assert result["problems"] == []
     assert (result["manage_namespace"], result["manage_runtime_class"]) == (True, True)
     assert result["runtime_class"] == "nvidia"
+
+
+NOTES = {"kubegpu.nvidia/labels": "gpu.count,gpu.present,device-plugin.config,gone", "kubegpu.nvidia/gpu-faults": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "labels", "annotations"),
+    [
+        pytest.param({"agent_features": ["labels", "annotations"]}, [], [], id="all-wanted"),
+        pytest.param({"agent_features": ["labels"]}, [], ["kubegpu.nvidia/gpu-faults"], id="annotation-off"),
+        pytest.param(
+            {"agent_features": ["annotations"]}, ["nvidia.com/gpu.count"], ["kubegpu.nvidia/labels"], id="labels"
+        ),
+        pytest.param(
+            {"state": "absent", "agent_features": ["labels", "annotations"]},
+            ["nvidia.com/gpu.count"],
+            ["kubegpu.nvidia/gpu-faults", "kubegpu.nvidia/labels"],
+            id="absent",
+        ),
+    ],
+)
+def test_what_the_agent_wrote_is_taken_back(wanted, labels, annotations):
+    one = node(
+        **{
+            "nvidia.com/gpu.count": "2",
+            "nvidia.com/gpu.present": "true",
+            "nvidia.com/device-plugin.config": "x",
+            "a": "b",
+        }
+    )
+    one["metadata"]["annotations"] = {**NOTES, "example.com/note": "stays"}
+    traces = plan(wanted, Node=[one])["traces"]
+    assert {kind: sorted(change) for kind, change in traces.items()} == {
+        kind: keys for kind, keys in (("labels", labels), ("annotations", annotations)) if keys
+    }
+    assert all(value is None for change in traces.values() for value in change.values())
+    assert plan(wanted, Node=[node()])["traces"] == {}
+
+
+def test_the_agents_rights_go_with_its_last_feature():
+    objects = {
+        kind: [thing("agent", "" if kind.startswith("Cluster") else "default", OURS)]
+        for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    }
+    stale = plan(**objects)["stale"]
+    assert [(item["kind"], item["apiVersion"]) for item in stale] == [
+        (kind, "rbac.authorization.k8s.io/v1") for kind in ("RoleBinding", "ClusterRoleBinding", "Role", "ClusterRole")
+    ]
+    wanted = [{"kind": "ClusterRole", "name": "agent"}, {"kind": "Role", "name": "agent", "namespace": "default"}]
+    kept = plan({"objects": wanted}, **objects)["stale"]
+    assert [item["kind"] for item in kept] == ["RoleBinding", "ClusterRoleBinding"]
