@@ -171,6 +171,10 @@ def fleet_report(hosts, api, generated, resource="nvidia.com/gpu", verified=None
         seen = dict(seen or {"gpu_error": "a task before the report failed on the host, so it was not asked"})
         name = seen["node_name"] = seen.get("node_name") or host
         seen["checkpoint"] = _text(seen.get("checkpoint"))
+        for runtime in ("docker", "containerd", "crio"):
+            # changed_when keeps the recap at changed=0, and would hide it
+            if (seen.get(runtime) or {}).get("in_place") is False:
+                seen[runtime] = dict(seen[runtime], changed=True)
         links = (verified or {}).get(host)
         seen["links"], seen["links_source"] = (
             (list(links), "verify")

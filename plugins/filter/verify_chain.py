@@ -108,7 +108,8 @@ def _runtime(name, result, unused, restart_hint):
         return failed(
             name, str(result.get("msg", "its configuration cannot be read")), "mend the file, then run the play again"
         )
-    if result.get("changed"):
+    # changed_when keeps the recap at changed=0, and would hide it
+    if result.get("changed") or result.get("in_place") is False:
         return failed(
             name, "the runtime nvidia is not in its configuration", "run the play with the tag %s_runtime" % name
         )

@@ -213,6 +213,11 @@ backup_file:
   returned: success
   type: str
   sample: /etc/containerd/config.toml.4711.2026-11-23@12:00:00~
+in_place:
+  description: Whether the configuration was as wanted before, for tasks whose C(changed_when) says something else.
+  returned: success
+  type: bool
+  sample: true
 pending:
   description: V(restart) if the running containerd has not read the file as it is now, else V(none).
   returned: success
@@ -290,6 +295,7 @@ def main():
     needed = find_pending(module, config, daemon, changed)
     answer = {
         "changed": changed,
+        "in_place": not changed,
         "layout": config.layout,
         "path": config.target.path,
         "service": containerd_process.unit(daemon.pid) if daemon else None,

@@ -168,6 +168,11 @@ running:
   returned: success
   type: bool
   sample: true
+in_place:
+  description: Whether the configuration was as wanted before, for tasks whose C(changed_when) says something else.
+  returned: success
+  type: bool
+  sample: true
 pending:
   description: V(restart) if the running CRI-O has not read the file as it is now, else V(none).
   returned: success
@@ -283,6 +288,7 @@ def main():
     needed = crio_pending.crio(target.changed, daemon, newest, path)
     answer = {
         "changed": target.changed,
+        "in_place": not target.changed,
         "path": path,
         "files": written,
         "backup_file": written[0]["backup_file"] if written else None,

@@ -222,6 +222,11 @@ live:
     cdi: null
     cgroup_driver: systemd
     cgroup_version: "2"
+in_place:
+  description: Whether the configuration was as wanted before, for tasks whose C(changed_when) says something else.
+  returned: success
+  type: bool
+  sample: true
 pending:
   description:
     - What it takes for the running daemon to match the file. V(reload) is a SIGHUP, which stops no container.
@@ -443,6 +448,7 @@ def main():
         )
     answer = {
         "changed": result.text != text,
+        "in_place": result.text == text,
         "config": result.config,
         "config_path": path,
         "conflict": result.conflict,

@@ -152,6 +152,7 @@ UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"w
             {"gpu__toolkit": {"version": "1.17.8", "runtime_path": None}}, "toolkit", "is missing", "again", id="half"
         ),
         pytest.param({"docker__changed": True}, "docker", "not in its configuration", "docker_runtime", id="docker"),
+        pytest.param({"docker__in_place": False}, "docker", "not in its", "docker_runtime", id="docker-hidden"),
         pytest.param(
             {"docker__pending": "restart", "docker__pending_reasons": ["the hook is newer"]},
             "docker",

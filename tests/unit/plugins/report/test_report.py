@@ -116,6 +116,15 @@ def test_without_a_cluster_the_nodes_are_not_to_blame(observed: tuple[dict, dict
     )
 
 
+def test_a_configuration_that_is_not_in_place_is_broken_though_the_task_says_unchanged():
+    containerd = {"changed": False, "in_place": False, "pending": "none"}
+    hosts = {"a": {"gpu": {"count": 0, "gpus": []}, "containerd": containerd}}
+    (node,) = fleet_report(hosts, {"asked": False}, GENERATED)["nodes"]
+    (link,) = [link for link in node["links"] if link["name"] == "containerd"]
+    assert link["status"] == "failed"
+    assert "not configured" in str(node["settings"])
+
+
 def test_what_verify_found_is_shown_instead(observed: tuple[dict, dict]) -> None:
     links = [{"name": "pod", "status": "failed", "detail": "it saw no GPU", "remedy": "look"}]
     report = fleet_report(*observed, GENERATED, verified={"gpu-01": links, "gpu-12": links, "gpu-02": []})
