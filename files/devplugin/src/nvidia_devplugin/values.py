@@ -38,20 +38,21 @@ def _value(cls: type[T]) -> type[T]:
         (field.name, field.default_factory) for field in fields if field.default_factory is not dataclasses.MISSING
     ]
     content: Callable[[Any], Any] = attrgetter(*names)
-    put = object.__setattr__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = dict(zip(names, args, strict=False))
-        if len(args) > len(names) or not given.keys().isdisjoint(kwargs):
-            raise TypeError(f"{cls.__name__}: too many arguments, or one twice")
-        values = {**defaults, **given, **kwargs}
-        for name, make in factories:
-            if name not in values:
-                values[name] = make()
+        values = kwargs
+        if args:
+            values = {**dict(zip(names, args, strict=False)), **kwargs}
+            if len(values) != len(args) + len(kwargs):
+                raise TypeError(f"{cls.__name__}: too many arguments, or one twice")
+        if len(values) != len(names):
+            values = {**defaults, **values}
+            for name, make in factories:
+                if name not in values:
+                    values[name] = make()
         if values.keys() != wanted:
             raise TypeError(f"{cls.__name__}: missing or unknown: {', '.join(sorted(values.keys() ^ wanted))}")
-        for name in names:
-            put(self, name, values[name])
+        self.__dict__.update(values)
 
     def equal(self: Any, other: object) -> Any:
         return content(self) == content(other) if other.__class__ is self.__class__ else NotImplemented
