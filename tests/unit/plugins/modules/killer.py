@@ -2,44 +2,32 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ends a module's process by SIGKILL right before the n-th of its system calls that change something on disk.
+"""Ends a module's process by SIGKILL at its n-th change of the file system: after the one before, before this one.
 
-Put before the module's own code by kill_at; the process really dies, so nothing is cleaned up.
+The process really dies, so nothing is cleaned up. Python reports opens for writing, renames, removals and changes of
+mode and owner to audit hooks (PEP 578) before they happen, so nothing in the module has to be prepared for this.
+This file is also the program of that process: killer.py MODULE FOLDER MOMENT.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[4]
-CALLS = ("rename", "replace", "unlink", "remove", "fsync", "makedirs", "utime")
-
-_PROGRAM = """
-import os, runpy, signal, sys
-module, moment, *calls = sys.argv[1:]
-left, sys.argv = [int(moment)], [module]
-def armed(call):
-    def wrapper(*arguments, **options):
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **options)
-    return wrapper
-for name in calls:
-    setattr(os, name, armed(getattr(os, name)))
-runpy.run_path(module, run_name="__main__")
-"""
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.chmod", "os.chown", "os.utime", "os.link", "os.symlink")
 
 
-def kill_at(moment, name, /, **arguments):
-    """Run a module and kill it at its moment-th (from 1) change; return False if it ended before that."""
-    path = str(ROOT / "plugins" / "modules" / f"{name}.py")
+def kill_at(moment, name, folder, /, **arguments):
+    """Run a module and kill it at its moment-th (from 1) change below folder; return False if it ended before that."""
+    module = ROOT / "plugins" / "modules" / f"{name}.py"
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, path, str(moment), *CALLS],
+        [sys.executable, __file__, module, folder, str(moment)],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments, _ansible_check_mode=False, _ansible_diff=False)}),
         env=dict(os.environ, PYTHONPATH=str(ROOT / ".cache" / "collections")),
         capture_output=True,
@@ -47,7 +35,35 @@ def kill_at(moment, name, /, **arguments):
         check=False,
         timeout=60,
     )
-    if done.returncode == -9:
-        return True
-    assert done.returncode == 0, done.stdout + done.stderr
-    return False
+    assert done.stderr == ""
+    assert done.returncode in (0, -signal.SIGKILL), done.stdout
+    return done.returncode != 0
+
+
+def changed(event, arguments):
+    """Return the path that an audit event is about to change, or None."""
+    if event == "open":
+        path, mode, flags = arguments
+        writes = mode is None or set("wax+") & set(mode)
+        return path if writes and flags & (os.O_WRONLY | os.O_RDWR) else None
+    return arguments[0] if event in CHANGES else None
+
+
+def main(module, folder, moment):
+    left = int(moment)
+
+    def watch(event, arguments):
+        nonlocal left
+        path = changed(event, arguments)
+        if isinstance(path, (str, bytes)) and os.fsdecode(path).startswith(folder):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    sys.argv[1:] = []
+    runpy.run_path(module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -138,7 +138,7 @@ def test_a_default_that_the_main_file_sets_cannot_be_taken_away_by_a_drop_in(sit
     [(MAIN % (2, PLUGINS[2], PLUGINS[2]), "present"), (None, "absent"), (MAIN % (2, PLUGINS[2], PLUGINS[2]), "absent")],
     ids=["present", "removed", "put-back"],
 )
-def test_killed_at_any_moment_and_run_again(site, old, state):
+def test_killed_at_any_moment_and_run_again(site, tmp_path, old, state):
     main = Path(site["config_path"])
     moments = 0
     while True:
@@ -149,7 +149,7 @@ def test_killed_at_any_moment_and_run_again(site, old, state):
         if state == "absent":
             run_module(NAME, **site)
         whole = main.read_bytes() if main.exists() else None
-        killed = kill_at(moments + 1, NAME, **dict(site, state=state))
+        killed = kill_at(moments + 1, NAME, tmp_path, **dict(site, state=state))
         now = main.read_bytes() if main.exists() else None
         run_module(NAME, **dict(site, state=state))
         then = main.read_bytes() if main.exists() else None

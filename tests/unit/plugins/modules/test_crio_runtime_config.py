@@ -103,7 +103,7 @@ def test_killed_at_any_moment_and_run_again(site, tmp_path, old, state):
             drop_in.write_bytes(old)
         if state == "absent":
             run_module(NAME, **site)
-        killed = kill_at(moments + 1, NAME, **dict(site, state=state))
+        killed = kill_at(moments + 1, NAME, tmp_path, **dict(site, state=state))
         # never half a file, and nothing beside it that CRI-O would read
         assert [path.name for path in drop_in.parent.iterdir()] in ([], ["99-nvidia.toml"])
         run_module(NAME, **dict(site, state=state))

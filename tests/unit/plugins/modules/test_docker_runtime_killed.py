@@ -7,34 +7,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.unit.plugins.modules.runtime_config_helpers import ROOT, run_module
+from tests.unit.plugins.modules.killer import kill_at
+from tests.unit.plugins.modules.runtime_config_helpers import run_module
 
-MODULE = ROOT / "plugins" / "modules" / "docker_runtime_config.py"
-RUNNER = Path(__file__).with_name("killed_module.py")
+NAME = "docker_runtime_config"
 OLD = b'{\n\t"log-driver": "journald",\n\t"default-runtime": "runc"\n}'
-
-
-def run_killed(folder, moment, count_file, arguments):
-    """Return True if the module was killed at the moment, False if it ended before."""
-    done = subprocess.run(
-        [sys.executable, RUNNER, MODULE, folder, str(moment), count_file],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": dict(arguments, _ansible_check_mode=False)}),
-        env=dict(os.environ, PYTHONPATH=str(ROOT / ".cache" / "collections")),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.stderr == ""
-    assert done.returncode in (0, -9)
-    return done.returncode == -9
 
 
 def set_up(folder, old):
@@ -66,13 +47,13 @@ def test_killed_at_every_moment(tmp_path, old, state):
         folder = tmp_path / str(moment)
         arguments = dict(set_up(folder, old), state="present")
         if state == "absent":
-            run_module("docker_runtime_config", backup=False, **arguments)
+            run_module(NAME, backup=False, **arguments)
         before = content(folder)
-        killed = run_killed(folder, moment, tmp_path / "count", dict(arguments, state=state))
+        killed = kill_at(moment, NAME, folder, **dict(arguments, state=state))
         after_kill = content(folder)
 
         # The next run ends where an undisturbed one would have, and leaves nothing of the killed one.
-        answer = run_module("docker_runtime_config", **dict(arguments, state=state))
+        answer = run_module(NAME, **dict(arguments, state=state))
         assert answer["changed"] is (after_kill == before)
         assert list(folder.rglob(".*")) == []
         for backup in (folder / "etc").glob("daemon.json.*~"):
@@ -82,39 +63,38 @@ def test_killed_at_every_moment(tmp_path, old, state):
             written = content(folder)
             assert after_kill in (before, written)
             assert json.loads(written)["default-runtime"] == "nvidia"
-            assert run_module("docker_runtime_config", **arguments)["changed"] is False
-            run_module("docker_runtime_config", **dict(arguments, state="absent"))
+            assert run_module(NAME, **arguments)["changed"] is False
+            run_module(NAME, **dict(arguments, state="absent"))
         else:
             assert after_kill in (before, old)
         assert content(folder) == old
         assert list((folder / "memory").iterdir()) == []
     # The last round was one without a kill; a change takes several steps, so there were several kills.
     assert moment > (5 if state == "present" else 3)
-    assert int((tmp_path / "count").read_text()) == moment - 1
     assert kept_backups >= 1 or (old is None and state == "present")
 
 
 def test_killed_after_writing_then_rolled_back(tmp_path):
     """The run that follows has no backup of its own, and still finds the way back."""
     arguments = set_up(tmp_path, OLD)
-    run_module("docker_runtime_config", **arguments)
+    run_module(NAME, **arguments)
     ours = content(tmp_path)
     back = dict(arguments, state="rolled_back")
-    assert run_module("docker_runtime_config", check=True, **back)["changed"] is True
+    assert run_module(NAME, check=True, **back)["changed"] is True
     assert content(tmp_path) == ours
-    answer = run_module("docker_runtime_config", **back)
+    answer = run_module(NAME, **back)
     assert answer["changed"] is True
     assert content(tmp_path) == OLD
     assert Path(answer["backup_file"]).read_bytes() == ours
-    again = run_module("docker_runtime_config", **back)
+    again = run_module(NAME, **back)
     assert again["changed"] is False
     assert list((tmp_path / "memory").iterdir()) == []
 
 
 def test_an_edited_file_is_not_rolled_back(tmp_path):
     arguments = set_up(tmp_path, OLD)
-    run_module("docker_runtime_config", **arguments)
+    run_module(NAME, **arguments)
     edited = content(tmp_path) + b"\n"
     (tmp_path / "etc" / "daemon.json").write_bytes(edited)
-    assert run_module("docker_runtime_config", **dict(arguments, state="rolled_back"))["changed"] is False
+    assert run_module(NAME, **dict(arguments, state="rolled_back"))["changed"] is False
     assert content(tmp_path) == edited
