@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+from typing import Any, Callable
 
 from .errors import SourceError
 
@@ -20,12 +21,12 @@ from .errors import SourceError
 _SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/wsl/lib")
 
 
-def find(name):
+def find(name: str) -> str | None:
     """The full path of a program in PATH and the usual directories; None where there is none."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *_SEARCH_PATH]))
 
 
-def shared(seconds):
+def shared(seconds: float) -> Callable[..., tuple[int, str, str]]:
     """``run`` for several programs that may take so long together.
 
     Args:
@@ -38,7 +39,7 @@ def shared(seconds):
     return lambda arguments: run(arguments, seconds, max(end - time.monotonic(), 0))
 
 
-def run(arguments, seconds, left=None):
+def run(arguments: list[str], seconds: float, left: float | None = None) -> tuple[int, str, str]:
     """Runs a program without a shell.
 
     Args:
@@ -70,7 +71,7 @@ def run(arguments, seconds, left=None):
     return process.returncode, output.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
 
-def call(function, seconds, what):
+def call(function: Callable[[], Any], seconds: float, what: str) -> Any:
     """Calls a function in a child process, so that a driver that hangs or crashes costs only the child.
 
     Args:
@@ -115,7 +116,7 @@ def call(function, seconds, what):
     return answer["result"]
 
 
-def _answer(function, what):
+def _answer(function: Callable[[], Any], what: str) -> Any:
     try:
         return {"result": function()}
     except SourceError as error:
@@ -124,14 +125,14 @@ def _answer(function, what):
         return {"error": {"kind": "unknown", "detail": f"{what}: {type(error).__name__}: {error}"}}
 
 
-def _write(descriptor, content):
+def _write(descriptor: int, content: Any) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
 
 
-def _read(descriptor, deadline):
+def _read(descriptor: int, deadline: float) -> bytes | None:
     """All that comes until the other side closes; None when the deadline comes first."""
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:

@@ -26,7 +26,7 @@ class SourceError(Exception):
         detail (str): the source's own words.
     """
 
-    def __init__(self, kind, detail):
+    def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable, Sequence
+
 from . import health, problems, services, subsets, topology
 from .errors import SourceError
 from .shape import architecture_of, empty_gpu, fermi_capability
@@ -14,7 +16,9 @@ from .shape import architecture_of, empty_gpu, fermi_capability
 _CONCLUSIVE = ("driver_not_loaded", "version_mismatch", "no_permission", "gpu_lost", "timeout")
 
 
-def ask(sources):
+def ask(
+    sources: Sequence[tuple[str, Callable[[], dict[str, Any]]]],
+) -> tuple[str | None, dict[str, Any] | None, list[SourceError]]:
     """Asks one source after the other until one answers, or the driver itself has said why it will not.
 
     Args:
@@ -24,7 +28,7 @@ def ask(sources):
         tuple[str | None, dict | None, list[SourceError]]: the source that answered, its answer, and why those before
         it did not.
     """
-    errors = []
+    errors: list[SourceError] = []
     for name, reader in sources:
         try:
             return name, reader(), errors
@@ -35,7 +39,16 @@ def ask(sources):
     return None, None, errors
 
 
-def build(host, toolkit, source, answer, errors, chosen=frozenset(subsets.SUBSETS), daemons=None, root="/"):
+def build(
+    host: dict[str, Any],
+    toolkit: dict[str, Any],
+    source: str | None,
+    answer: dict[str, Any] | None,
+    errors: list[SourceError],
+    chosen: frozenset[str] = frozenset(subsets.SUBSETS),
+    daemons: dict[str, Any] | None = None,
+    root: str = "/",
+) -> dict[str, Any]:
     """The facts as the module returns them.
 
     Args:
@@ -92,7 +105,7 @@ def build(host, toolkit, source, answer, errors, chosen=frozenset(subsets.SUBSET
     }
 
 
-def _topology(gpus, told, root):
+def _topology(gpus: list[dict[str, Any]], told: list[dict[str, Any]] | None, root: str) -> list[dict[str, Any]]:
     """What the source told, and what sysfs adds where it told nothing."""
     if told is None:
         return topology.from_sysfs(gpus, root)
@@ -103,12 +116,12 @@ def _topology(gpus, told, root):
     return told
 
 
-def addresses(host):
+def addresses(host: dict[str, Any]) -> list[str]:
     """PCI addresses of the GPUs that the nvidia driver holds, in the order of the bus; empty when it is not loaded."""
     return [known["bus_id"] for known in host["proc_gpus"] if known["bus_id"]]
 
 
-def _from_proc(host):
+def _from_proc(host: dict[str, Any]) -> list[dict[str, Any]]:
     """GPUs as far as the kernel module alone describes them."""
     gpus = []
     for index, known in enumerate(host["proc_gpus"]):
@@ -121,7 +134,7 @@ def _from_proc(host):
     return gpus
 
 
-def _complete(gpus, devices):
+def _complete(gpus: list[dict[str, Any]], devices: list[dict[str, Any]]) -> None:
     """Adds to each GPU what the PCI bus knows better or alone."""
     by_address = {device["bus_id"]: device for device in devices}
     _place_lost(gpus, devices)
@@ -135,7 +148,7 @@ def _complete(gpus, devices):
         gpu["architecture"] = gpu["architecture"] or architecture_of(gpu["compute_capability"])
 
 
-def _place_lost(gpus, devices):
+def _place_lost(gpus: list[dict[str, Any]], devices: list[dict[str, Any]]) -> None:
     """Gives lost GPUs, of which NVML tells only the index, the PCI addresses that are left, if that is certain."""
     nameless = [gpu for gpu in gpus if gpu["lost"] and gpu["pci"]["bus_id"] is None]
     taken = {gpu["pci"]["bus_id"] for gpu in gpus}

@@ -9,6 +9,8 @@ It is a look at this moment. What happened before (XIDs) is in the kernel's log,
 
 from __future__ import annotations
 
+from typing import Any, Iterator
+
 # Codes are an interface: playbooks compare them. Add, never rename.
 UNHEALTHY = ("gpu_lost", "not_readable", "row_remap_failed", "recovery_needed")
 DEGRADED = (
@@ -23,7 +25,7 @@ DEGRADED = (
 )
 
 
-def judge(gpu):
+def judge(gpu: dict[str, Any]) -> dict[str, Any]:
     """What is wrong with a GPU.
 
     Args:
@@ -39,7 +41,7 @@ def judge(gpu):
     return {"state": state, "reasons": reasons}
 
 
-def _reasons(gpu):
+def _reasons(gpu: dict[str, Any]) -> list[tuple[str, str]]:
     if gpu["lost"]:
         # Nothing else that such a GPU says can be believed.
         return [("gpu_lost", f"The GPU no longer answers ({gpu['error']}).")]
@@ -53,14 +55,14 @@ def _reasons(gpu):
     return found
 
 
-def _of_the_driver(gpu):
+def _of_the_driver(gpu: dict[str, Any]) -> list[tuple[str, str]]:
     action = gpu["recovery_action"]
     if action in (None, "none"):
         return []
     return [("recovery_needed", f"The driver asks for this to recover the GPU: {action.replace('_', ' ')}.")]
 
 
-def _of_memory(gpu):
+def _of_memory(gpu: dict[str, Any]) -> Iterator[tuple[str, str]]:
     rows, pages = gpu["remapped_rows"], gpu["retired_pages"]
     errors = gpu["ecc"]["volatile"]["uncorrected"]
     if rows["failed"]:
@@ -73,7 +75,7 @@ def _of_memory(gpu):
         yield "uncorrected_ecc_errors", f"{errors} uncorrected ECC error(s) since the driver was loaded."
 
 
-def _of_links(gpu):
+def _of_links(gpu: dict[str, Any]) -> Iterator[tuple[str, str]]:
     links, pci = gpu["nvlink"], gpu["pci"]
     # A bridge may use some of a board's links; on a switch board every link has to be up.
     if any(peer["kind"] == "switch" for peer in links["peers"]) and links["links_up"] < links["links_total"]:
@@ -87,7 +89,7 @@ def _of_links(gpu):
         yield "pcie_link_narrow", f"PCI Express runs with {current} of {highest} lanes: reseat the board or its riser."
 
 
-def _of_heat(gpu):
+def _of_heat(gpu: dict[str, Any]) -> Iterator[tuple[str, str]]:
     slow = [
         reason
         for reason in gpu["clocks"]["event_reasons"] or ()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from .shape import bus_id
 
@@ -39,7 +40,7 @@ _LIBRARY_DIRECTORIES = (
 )
 
 
-def read(root="/", machine=None):
+def read(root: str = "/", machine: str | None = None) -> dict[str, Any]:
     """All facts of this room.
 
     Args:
@@ -70,7 +71,7 @@ def read(root="/", machine=None):
     }
 
 
-def devices_on_pci(root="/"):
+def devices_on_pci(root: str = "/") -> list[dict[str, Any]]:
     """NVIDIA's GPUs and NVSwitches on the PCI bus, driver or not (Linux, Documentation/ABI/testing/sysfs-bus-pci).
 
     A GPU's audio and USB functions are left out.
@@ -112,7 +113,7 @@ def devices_on_pci(root="/"):
     return devices
 
 
-def kernel_module(root="/"):
+def kernel_module(root: str = "/") -> dict[str, Any]:
     """The NVIDIA kernel module that is loaded.
 
     Returns:
@@ -125,7 +126,7 @@ def kernel_module(root="/"):
     return {"version": _text(root, "sys/module/nvidia/version"), "flavor": None}
 
 
-def proc_gpus(root="/"):
+def proc_gpus(root: str = "/") -> list[dict[str, Any]]:
     """GPUs as /proc/driver/nvidia/gpus/*/information describes them.
 
     Returns:
@@ -150,7 +151,7 @@ def proc_gpus(root="/"):
     return gpus
 
 
-def device_nodes(root="/"):
+def device_nodes(root: str = "/") -> dict[str, Any]:
     """The driver's device nodes (Linux, Documentation/admin-guide/devices.txt; minor numbers of GPUs 0 to 247).
 
     nvidia-modprobe, nvidia-persistenced or udev make them, and NVML calls the first: ask the driver before.
@@ -167,7 +168,7 @@ def device_nodes(root="/"):
     }
 
 
-def cgroup_version(root="/"):
+def cgroup_version(root: str = "/") -> int | None:
     """The version of control groups: 2 when only the unified hierarchy is mounted, 1 (also hybrid), None when none."""
     folder = os.path.join(root, "sys/fs/cgroup")
     if os.path.exists(os.path.join(folder, "cgroup.controllers")):
@@ -175,7 +176,7 @@ def cgroup_version(root="/"):
     return 1 if _names(folder) else None
 
 
-def secure_boot(root="/"):
+def secure_boot(root: str = "/") -> bool | None:
     """Whether UEFI Secure Boot is on; None on machines without UEFI.
 
     The variable's content follows four bytes of attributes (Linux, Documentation/filesystems/efivarfs.rst).
@@ -188,7 +189,7 @@ def secure_boot(root="/"):
     return content[4] == 1 if len(content) >= 5 else None
 
 
-def library(root="/"):
+def library(root: str = "/") -> dict[str, Any]:
     """The driver's library libnvidia-ml.so.1 on disk.
 
     Returns:
@@ -203,7 +204,7 @@ def library(root="/"):
     return {"path": None, "version": None}
 
 
-def _follow(root, path):
+def _follow(root: str, path: str) -> str:
     """Where links below ``root`` lead, absolute links taken below ``root`` again; gives up after eight."""
     for _hop in range(8):
         full = os.path.join(root, path)
@@ -215,14 +216,14 @@ def _follow(root, path):
     return path
 
 
-def _names(folder):
+def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
         return []
 
 
-def _text(folder, path):
+def _text(folder: str, path: str) -> str | None:
     try:
         with open(os.path.join(folder, path), encoding="utf-8", errors="replace") as file:
             return file.read().strip() or None
@@ -230,22 +231,22 @@ def _text(folder, path):
         return None
 
 
-def _hex(folder, name, field):
+def _hex(folder: str, name: str, field: str) -> int | None:
     text = _text(folder, name + "/" + field)
     return int(text, 16) if text and re.match(r"^(0x)?[0-9a-fA-F]+$", text) else None
 
 
-def _id(number):
+def _id(number: int | None) -> str | None:
     return None if number is None else f"0x{number:04x}"
 
 
-def _link_name(path):
+def _link_name(path: str) -> str | None:
     try:
         return os.path.basename(os.readlink(path))
     except OSError:
         return None
 
 
-def _known(text):
+def _known(text: str | None) -> str | None:
     """The driver writes question marks for what it has not read from the board yet."""
     return text if text and "?" not in text and text not in ("Unknown", "N/A") else None

@@ -12,6 +12,7 @@ import importlib
 import os
 import sys
 import uuid
+from typing import Any
 
 from .errors import NVML_KINDS, SourceError
 from .shape import (
@@ -48,7 +49,7 @@ _FIELD_RECOVERY_ACTION = 230
 _REMOTE_SWITCH = 2
 
 
-def load_binding(virtualenv=None):
+def load_binding(virtualenv: str | None = None) -> Any:
     """The binding of this Python, or of a virtual environment.
 
     ``pynvml`` is one file of plain Python that finds the driver's library by itself, so the interpreter that runs
@@ -75,7 +76,7 @@ def load_binding(virtualenv=None):
         sys.path[:] = before
 
 
-def read(binding, chosen=frozenset(SUBSETS)):
+def read(binding: Any, chosen: frozenset[str] = frozenset(SUBSETS)) -> dict[str, Any]:
     """What NVML tells of the chosen subsets, in one session.
 
     Args:
@@ -100,7 +101,7 @@ def read(binding, chosen=frozenset(SUBSETS)):
         except binding.NVMLError as error:
             raise _source_error(error) from error
         system = _Queries(binding)
-        handles = {}
+        handles: dict[int, Any] = {}
         gpus = [_gpu(binding, index, chosen, handles) for index in range(count)] if "gpus" in chosen else []
         if "nvlink" in chosen or "topology" in chosen:
             links = _links(binding, gpus, handles)
@@ -116,20 +117,20 @@ def read(binding, chosen=frozenset(SUBSETS)):
         _Queries(binding).ask("nvmlShutdown")
 
 
-def _source_error(error):
+def _source_error(error: Any) -> SourceError:
     return SourceError(NVML_KINDS.get(error.value, "unknown"), f"NVML: {error}")
 
 
 class _Queries:
     """Queries that answer None instead of raising, and that remember when a GPU turned out to be lost."""
 
-    def __init__(self, binding):
+    def __init__(self, binding: Any) -> None:
         self.binding = binding
-        self.lost = None
+        self.lost: str | None = None
         # Newer bindings raise this, which is no NVMLError, when the driver is too old for a function.
         self.too_old = getattr(binding, "NVMLLibraryMismatchError", binding.NVMLError)
 
-    def ask(self, name, *arguments):
+    def ask(self, name: str, *arguments: Any) -> Any:
         """The answer of the function ``name``; None when binding, driver or GPU do not have it."""
         function = getattr(self.binding, name, None)
         if function is None:
@@ -145,14 +146,14 @@ class _Queries:
             # has with other arguments (nvmlDeviceGetGspFirmwareVersion in 11.525) may cost the other facts.
             return None
 
-    def text(self, name, *arguments):
+    def text(self, name: str, *arguments: Any) -> str | None:
         """As ``ask``; bytes, which older bindings return, become text, and an empty text None."""
         value = self.ask(name, *arguments)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         return value or None
 
-    def field(self, handle, number, scope=0):
+    def field(self, handle: Any, number: int, scope: int = 0) -> Any:
         """The value of a numbered field (nvmlDeviceGetFieldValues) as int; None without an answer."""
         values = self.ask("nvmlDeviceGetFieldValues", handle, [(number, scope) if scope else number])
         if not values or values[0].nvmlReturn:
@@ -160,13 +161,13 @@ class _Queries:
         # Every unsigned kind lies at the start of the union, and bindings clear it before the call.
         return int(values[0].value.ullVal if values[0].valueType in (2, 3) else values[0].value.uiVal)
 
-    def pair(self, name, *arguments):
+    def pair(self, name: str, *arguments: Any) -> tuple[Any, Any]:
         """As ``ask``, for functions that answer two values: (None, None) without an answer."""
         value = self.ask(name, *arguments)
         return tuple(value) if value is not None else (None, None)
 
 
-def _gpu(binding, index, chosen, handles):
+def _gpu(binding: Any, index: int, chosen: frozenset[str], handles: dict[int, Any]) -> dict[str, Any]:
     gpu = empty_gpu()
     gpu["index"] = index
     try:
@@ -199,7 +200,7 @@ def _gpu(binding, index, chosen, handles):
     return gpu
 
 
-def _identity(query, handle, gpu):
+def _identity(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     gpu["minor_number"] = query.ask("nvmlDeviceGetMinorNumber", handle)
     gpu["uuid"] = query.text("nvmlDeviceGetUUID", handle)
     gpu["name"] = query.text("nvmlDeviceGetName", handle)
@@ -213,7 +214,7 @@ def _identity(query, handle, gpu):
     gpu["gsp_firmware_version"] = query.text("nvmlDeviceGetGspFirmwareVersion", handle)
 
 
-def _pci(query, handle, pci):
+def _pci(query: _Queries, handle: Any, pci: dict[str, Any]) -> None:
     info = query.ask("nvmlDeviceGetPciInfo", handle)
     if info is not None:
         address = info.busId
@@ -227,9 +228,9 @@ def _pci(query, handle, pci):
     pci["link_width_max"] = query.ask("nvmlDeviceGetMaxPcieLinkWidth", handle)
 
 
-def _mig(query, handle, gpu):
+def _mig(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     current, pending = query.pair("nvmlDeviceGetMigMode", handle)
-    mig = {
+    mig: dict[str, Any] = {
         # A GPU that is no longer there says nothing about what it could do.
         "capable": None if query.lost else current is not None,
         "mode": mode(current),
@@ -246,7 +247,7 @@ def _mig(query, handle, gpu):
             mig["instances"].append(_mig_instance(query, device, index))
 
 
-def _mig_instance(query, device, index):
+def _mig_instance(query: _Queries, device: Any, index: int) -> dict[str, Any]:
     instance = empty_mig_instance()
     instance["index"] = index
     instance["uuid"] = query.text("nvmlDeviceGetUUID", device)
@@ -260,7 +261,7 @@ def _mig_instance(query, device, index):
     return instance
 
 
-def _memory(query, handle, gpu):
+def _memory(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     # Version 2 counts the memory that the driver keeps for itself apart, as nvidia-smi does.
     memory = None
     version = getattr(query.binding, "nvmlMemory_v2", None)
@@ -278,7 +279,7 @@ def _memory(query, handle, gpu):
         gpu["bar1_total_bytes"], gpu["bar1_used_bytes"] = bar1.bar1Total, bar1.bar1Used
 
 
-def _errors(query, handle, gpu):
+def _errors(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     current, pending = query.pair("nvmlDeviceGetEccMode", handle)
     gpu["ecc"]["mode"], gpu["ecc"]["pending_mode"] = mode(current), mode(pending)
     if current:
@@ -301,7 +302,7 @@ def _errors(query, handle, gpu):
         gpu["remapped_rows"]["spare_rows_banks"][field] = getattr(banks, field)
 
 
-def _state(query, handle, gpu):
+def _state(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     gpu["persistence_mode"] = mode(query.ask("nvmlDeviceGetPersistenceMode", handle))
     gpu["compute_mode"] = COMPUTE_MODES.get(query.ask("nvmlDeviceGetComputeMode", handle))
     state = query.ask("nvmlDeviceGetPerformanceState", handle)
@@ -311,7 +312,7 @@ def _state(query, handle, gpu):
     _fabric(query, handle, gpu["fabric"])
 
 
-def _fabric(query, handle, fabric):
+def _fabric(query: _Queries, handle: Any, fabric: dict[str, Any]) -> None:
     structure = getattr(query.binding, "c_nvmlGpuFabricInfo_t", None)
     if structure is None:
         return
@@ -325,7 +326,7 @@ def _fabric(query, handle, fabric):
         fabric["cluster_uuid"] = str(uuid.UUID(bytes=identity)) if len(identity) == 16 else None
 
 
-def _power(query, handle, gpu):
+def _power(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     power = gpu["power"]
     power["draw_watts"] = _watts(query.ask("nvmlDeviceGetPowerUsage", handle))
     power["limit_watts"] = _watts(query.ask("nvmlDeviceGetEnforcedPowerLimit", handle))
@@ -334,11 +335,11 @@ def _power(query, handle, gpu):
     power["limit_min_watts"], power["limit_max_watts"] = _watts(lowest), _watts(highest)
 
 
-def _watts(milliwatts):
+def _watts(milliwatts: float | None) -> float | None:
     return None if milliwatts is None else round(milliwatts / 1000.0, 2)
 
 
-def _clocks(query, handle, gpu):
+def _clocks(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     for clock, name in enumerate(("graphics", "sm", "memory", "video")):
         gpu["clocks"][name + "_mhz"] = query.ask("nvmlDeviceGetClockInfo", handle, clock)
         gpu["clocks"][name + "_max_mhz"] = query.ask("nvmlDeviceGetMaxClockInfo", handle, clock)
@@ -350,7 +351,7 @@ def _clocks(query, handle, gpu):
         gpu["clocks"]["event_reasons"] = [name for bit, name in CLOCK_EVENT_REASONS if reasons & bit]
 
 
-def _temperature(query, handle, gpu):
+def _temperature(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     temperature = gpu["temperature"]
     temperature["gpu_celsius"] = query.ask("nvmlDeviceGetTemperature", handle, 0)
     temperature["memory_celsius"] = query.field(handle, _FIELD_MEMORY_TEMPERATURE)
@@ -360,13 +361,13 @@ def _temperature(query, handle, gpu):
     gpu["fan_speed_percent"] = query.ask("nvmlDeviceGetFanSpeed", handle)
 
 
-def _utilization(query, handle, gpu):
+def _utilization(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     rates = query.ask("nvmlDeviceGetUtilizationRates", handle)
     if rates is not None:
         gpu["utilization"] = {"gpu_percent": rates.gpu, "memory_percent": rates.memory}
 
 
-def _processes(query, handle, gpu):
+def _processes(query: _Queries, handle: Any, gpu: dict[str, Any]) -> None:
     found, answered = [], False
     for kind, letters in (("Compute", "C"), ("Graphics", "G"), ("MPSCompute", "MC")):
         # The plain name is the newest version that the binding knows, which an older driver may not have.
@@ -390,12 +391,12 @@ def _processes(query, handle, gpu):
         gpu["process_count"] = len({process["pid"] for process in gpu["processes"]})
 
 
-def _number(structure, name, nothing):
+def _number(structure: Any, name: str, nothing: int) -> int | None:
     value = getattr(structure, name, None)
     return None if value == nothing else value
 
 
-def _links(binding, gpus, handles):
+def _links(binding: Any, gpus: list[dict[str, Any]], handles: dict[int, Any]) -> dict[int, Any]:
     """Fills in NVLinks; gives for each GPU's index the other ends of its active links: an address and whether that is
     a switch (None: NVML does not say)."""
     ends = {}
@@ -424,7 +425,7 @@ def _links(binding, gpus, handles):
     return ends
 
 
-def _other_end(query, handle, link):
+def _other_end(query: _Queries, handle: Any, link: int) -> Any:
     info = query.ask("nvmlDeviceGetNvLinkRemotePciInfo", handle, link)
     address = None if info is None else info.busId
     if isinstance(address, bytes):
@@ -433,14 +434,16 @@ def _other_end(query, handle, link):
     return bus_id(address), None if kind is None else kind == _REMOTE_SWITCH
 
 
-def _link_speed(query, handle, active):
+def _link_speed(query: _Queries, handle: Any, active: list[int]) -> Any:
     if not active:
         return None
     speed = query.field(handle, _FIELD_NVLINK_SPEED, active[0])
     return query.field(handle, _FIELD_NVLINK_SPEED_COMMON) if speed is None else speed
 
 
-def _topology(binding, gpus, handles, ends):
+def _topology(
+    binding: Any, gpus: list[dict[str, Any]], handles: dict[int, Any], ends: dict[int, Any]
+) -> list[dict[str, Any]]:
     addresses = {gpu["pci"]["bus_id"] for gpu in gpus}
     switched = {
         index: sum(1 for address, switch in found if switch or (switch is None and address not in addresses))

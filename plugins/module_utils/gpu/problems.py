@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .errors import SourceError
+
 # Codes are an interface: playbooks compare them. Add, never rename.
 CODES = (
     "no_device",
@@ -20,7 +24,13 @@ CODES = (
 )
 
 
-def decide(host, source, gpus, errors, count=None):
+def decide(
+    host: dict[str, Any],
+    source: str | None,
+    gpus: list[dict[str, Any]],
+    errors: list[SourceError],
+    count: int | None = None,
+) -> dict[str, Any] | None:
     """The one problem to name first.
 
     Args:
@@ -68,15 +78,15 @@ def decide(host, source, gpus, errors, count=None):
     return None
 
 
-def _problem(code, message, hint):
+def _problem(code: str, message: str, hint: str) -> dict[str, Any]:
     return {"code": code, "message": message, "hint": hint}
 
 
-def _words(detail):
+def _words(detail: str | None) -> str:
     return f" ({detail})" if detail else ""
 
 
-def _lost(lost, gpus):
+def _lost(lost: list[dict[str, Any]], gpus: list[dict[str, Any]]) -> dict[str, Any]:
     names = ", ".join(
         f"GPU {gpu['index']} at {gpu['pci']['bus_id'] or 'an unknown PCI address'}{_words(gpu['error'])}"
         for gpu in lost
@@ -89,7 +99,7 @@ def _lost(lost, gpus):
     )
 
 
-def _all_lost(detail):
+def _all_lost(detail: str) -> dict[str, Any]:
     return _problem(
         "gpu_lost",
         f"The driver has lost its GPU ({detail}).",
@@ -97,7 +107,7 @@ def _all_lost(detail):
     )
 
 
-def _none_listed(on_pci):
+def _none_listed(on_pci: list[dict[str, Any]]) -> dict[str, Any]:
     if not on_pci:
         return _no_device("The driver is loaded, but there is no NVIDIA GPU on the PCI bus.")
     holders = sorted({str(device["driver"]) for device in on_pci if device["driver"] not in (None, "nvidia")})
@@ -118,7 +128,7 @@ def _none_listed(on_pci):
     )
 
 
-def _no_device(message="There is no NVIDIA GPU on the PCI bus."):
+def _no_device(message: str = "There is no NVIDIA GPU on the PCI bus.") -> dict[str, Any]:
     return _problem(
         "no_device",
         message,
@@ -127,7 +137,7 @@ def _no_device(message="There is no NVIDIA GPU on the PCI bus."):
     )
 
 
-def _not_loaded(host, on_pci):
+def _not_loaded(host: dict[str, Any], on_pci: list[dict[str, Any]]) -> dict[str, Any]:
     message = f"{len(on_pci)} NVIDIA GPU(s) are on the PCI bus, but the nvidia kernel module is not loaded."
     holders = {device["driver"] for device in on_pci}
     if host["nouveau_loaded"] or "nouveau" in holders:
@@ -144,12 +154,12 @@ def _not_loaded(host, on_pci):
     return _problem("driver_not_loaded", message, hint)
 
 
-def _versions_differ(host):
+def _versions_differ(host: dict[str, Any]) -> bool:
     module, library = host["kernel_module"]["version"], host["library"]["version"]
     return module is not None and library is not None and module != library
 
 
-def _mismatch(host, detail):
+def _mismatch(host: dict[str, Any], detail: str | None) -> dict[str, Any]:
     module, library = host["kernel_module"]["version"], host["library"]["version"]
     versions = f"the loaded kernel module is {module or 'of unknown version'}"
     if library:
@@ -162,7 +172,7 @@ def _mismatch(host, detail):
     )
 
 
-def _no_permission(detail):
+def _no_permission(detail: str) -> dict[str, Any]:
     return _problem(
         "no_permission",
         f"This user may not talk to the driver ({detail}).",
@@ -170,7 +180,7 @@ def _no_permission(detail):
     )
 
 
-def _timeout(detail):
+def _timeout(detail: str) -> dict[str, Any]:
     return _problem(
         "timeout",
         f"The driver did not answer in time: {detail}.",
@@ -179,7 +189,7 @@ def _timeout(detail):
     )
 
 
-def _nodes_missing(detail):
+def _nodes_missing(detail: str) -> dict[str, Any]:
     return _problem(
         "device_nodes_missing",
         f"The nvidia kernel module is loaded, but /dev/nvidiactl is not there ({detail}).",
@@ -187,7 +197,7 @@ def _nodes_missing(detail):
     )
 
 
-def _library_missing(detail):
+def _library_missing(detail: str | None) -> dict[str, Any]:
     return _problem(
         "library_missing",
         f"The nvidia kernel module is loaded, but libnvidia-ml.so.1 was not found{_words(detail)}.",

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 _DIRECTORIES = ("usr/bin", "usr/sbin", "usr/local/bin", "opt/nvidia/bin", "run/nvidia/driver/usr/bin")
 _NAME_LENGTH = 15  # what the kernel keeps of a process' name (Linux, proc(5), /proc/pid/comm)
 
 
-def read(root="/"):
+def read(root: str = "/") -> dict[str, Any]:
     """Whether the daemons are installed and run.
 
     Args:
@@ -32,12 +33,12 @@ def read(root="/"):
     }
 
 
-def unknown():
+def unknown() -> dict[str, Any]:
     """The same keys where nobody looked."""
     return {fact: {"installed": None, "running": None} for fact in ("persistenced", "fabric_manager")}
 
 
-def process_names(root="/"):
+def process_names(root: str = "/") -> set[str]:
     """Names of all processes, each cut to 15 characters."""
     folder = os.path.join(root, "proc")
     names = set()
@@ -52,7 +53,7 @@ def process_names(root="/"):
     return names
 
 
-def fabric_manager(daemon, devices, gpus):
+def fabric_manager(daemon: dict[str, Any], devices: list[dict[str, Any]], gpus: list[dict[str, Any]]) -> dict[str, Any]:
     """The fabric manager, and whether this machine needs it.
 
     Machines with NVSwitches (HGX, DGX) do, and boards whose driver waits to be registered with an NVLink fabric. On
@@ -73,11 +74,11 @@ def fabric_manager(daemon, devices, gpus):
     return dict(daemon, needed=switches or state is not None, fabric_state=state)
 
 
-def _installed(program, root):
+def _installed(program: str, root: str) -> bool:
     return any(os.path.exists(os.path.join(root, folder, program)) for folder in _DIRECTORIES)
 
 
-def _entries(folder):
+def _entries(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Iterable
 
 # NVML's nvmlBrandType_t (nvml.h), with the names that nvidia-smi prints.
 BRANDS = {
@@ -79,7 +80,7 @@ FABRIC_STATES = {0: "not_supported", 1: "not_started", 2: "in_progress", 3: "com
 _BUS_ID = re.compile(r"^(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])$")
 
 
-def empty_gpu():
+def empty_gpu() -> dict[str, Any]:
     """A GPU of which nothing is known.
 
     Returns:
@@ -174,7 +175,7 @@ def empty_gpu():
     }
 
 
-def empty_mig_instance():
+def empty_mig_instance() -> dict[str, Any]:
     """A MIG compute instance of which nothing is known."""
     return {
         "index": None,
@@ -186,7 +187,7 @@ def empty_mig_instance():
     }
 
 
-def nvlink_peers(links, gpus):
+def nvlink_peers(links: list[str], gpus: set[str]) -> list[dict[str, Any]]:
     """Where a GPU's active NVLinks lead.
 
     Args:
@@ -196,7 +197,7 @@ def nvlink_peers(links, gpus):
     Returns:
         list[dict]: ``bus_id``, ``kind`` (``gpu``, or ``switch`` for whatever else links lead to) and ``links``, sorted.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for address in links:
         if address is not None:
             counts[address] = counts.get(address, 0) + 1
@@ -206,7 +207,7 @@ def nvlink_peers(links, gpus):
     ]
 
 
-def merge_processes(found):
+def merge_processes(found: Iterable[tuple[Any, Iterable[str], int | None, Any, Any]]) -> list[dict[str, Any]]:
     """One entry per process and instance, as nvidia-smi shows them.
 
     Args:
@@ -217,7 +218,7 @@ def merge_processes(found):
         list[dict]: ``pid``, ``type`` (``C``, ``G``, ``C+G``, ``M+C``), ``memory_used_bytes``, ``gpu_instance_id``,
         ``compute_instance_id``.
     """
-    merged = {}
+    merged: dict[tuple[Any, Any, Any], tuple[set[str], int | None]] = {}
     for pid, letters, used, gpu_instance, compute_instance in found:
         key = (pid, -1 if gpu_instance is None else gpu_instance, -1 if compute_instance is None else compute_instance)
         kinds, bytes_before = merged.get(key, (set(), None))
@@ -234,7 +235,7 @@ def merge_processes(found):
     ]
 
 
-def bus_id(text):
+def bus_id(text: str | None) -> str | None:
     """A PCI address as sysfs writes it.
 
     NVML and nvidia-smi write ``00000000:3B:00.0`` (eight digits of domain, upper case), the kernel ``0000:3b:00.0``.
@@ -252,7 +253,7 @@ def bus_id(text):
     return f"{domain:04x}:{match.group(2)}:{match.group(3)}.{match.group(4)}".lower()
 
 
-def pci_ids(number):
+def pci_ids(number: int) -> tuple[str, str]:
     """Device and vendor of NVML's combined number.
 
     Args:
@@ -264,7 +265,7 @@ def pci_ids(number):
     return f"0x{number & 0xFFFF:04x}", f"0x{number >> 16 & 0xFFFF:04x}"
 
 
-def architecture_of(compute_capability):
+def architecture_of(compute_capability: str | None) -> str | None:
     """The architecture that has a compute capability (CUDA C++ Programming Guide, "Compute Capabilities").
 
     Args:
@@ -305,7 +306,7 @@ _FERMI = {
 }
 
 
-def fermi_capability(device_id):
+def fermi_capability(device_id: str | None) -> str | None:
     """The compute capability of a GPU that is older than Kepler, known by its PCI device ID.
 
     nvidia-smi tells compute capabilities from driver 510 on only, and Fermi's last driver is 390.
@@ -320,13 +321,13 @@ def fermi_capability(device_id):
     return _FERMI.get(match.group(1)) if match else None
 
 
-def cuda_version(number):
+def cuda_version(number: int | None) -> str | None:
     """NVML's CUDA version number as people write it: 12040 is ``12.4``."""
     if not number:
         return None
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def mode(state):
+def mode(state: int | None) -> str | None:
     """NVML's nvmlEnableState_t as ``enabled`` or ``disabled``; None stays None."""
     return None if state is None else ("enabled" if state else "disabled")

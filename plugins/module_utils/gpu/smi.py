@@ -13,6 +13,7 @@ major and the driver's version, as NVML composes it.
 from __future__ import annotations
 
 import re
+from typing import Any, Callable, Sequence
 from xml.etree import ElementTree
 
 from . import topology
@@ -63,7 +64,9 @@ _SPEED = re.compile(r"^(\d+(?:\.\d+)?)\s*GB/s$")
 _MIB = 1024 * 1024
 
 
-def read(run, addresses=(), chosen=frozenset(SUBSETS)):
+def read(
+    run: Callable[..., tuple[int, str, str]], addresses: Sequence[str] = (), chosen: frozenset[str] = frozenset(SUBSETS)
+) -> dict[str, Any]:
     """What nvidia-smi tells of the chosen subsets.
 
     Args:
@@ -102,7 +105,7 @@ def read(run, addresses=(), chosen=frozenset(SUBSETS)):
         result["gpus"] = []
     unanswered = []
 
-    def more(*arguments):
+    def more(*arguments: str) -> str:
         """Standard output of a call that adds to what is known; empty where it hangs or cannot be started."""
         try:
             return run([*arguments, *selection])[1]
@@ -126,7 +129,7 @@ def read(run, addresses=(), chosen=frozenset(SUBSETS)):
     return result
 
 
-def failure(status, output, errors):
+def failure(status: int, output: str, errors: str) -> SourceError:
     """Why nvidia-smi failed.
 
     Args:
@@ -154,7 +157,7 @@ def failure(status, output, errors):
     return SourceError(NVML_KINDS.get(status, "unknown"), detail)
 
 
-def lost_gpus(text, addresses=()):
+def lost_gpus(text: str, addresses: Sequence[str] = ()) -> dict[str, str]:
     """The GPUs that nvidia-smi had to leave out.
 
     Args:
@@ -175,7 +178,7 @@ def lost_gpus(text, addresses=()):
     return lost
 
 
-def parse(text):
+def parse(text: str) -> dict[str, Any]:
     """GPU facts from the XML alone.
 
     Args:
@@ -201,7 +204,7 @@ def parse(text):
     return _result(gpus, _text(root, "driver_version"), _text(root, "cuda_version"))
 
 
-def add_mig_names(gpus, listing):
+def add_mig_names(gpus: list[dict[str, Any]], listing: str) -> None:
     """Adds UUID and profile of MIG instances.
 
     Args:
@@ -224,7 +227,7 @@ def add_mig_names(gpus, listing):
                 instance["profile"] = named.group("profile")
 
 
-def add_compute_capabilities(gpus, table):
+def add_compute_capabilities(gpus: list[dict[str, Any]], table: str) -> None:
     """Adds compute capabilities, and the architectures that follow from them where nvidia-smi prints none.
 
     Args:
@@ -242,7 +245,7 @@ def add_compute_capabilities(gpus, table):
             gpu["architecture"] = gpu["architecture"] or architecture_of(gpu["compute_capability"])
 
 
-def add_nvlinks(gpus, states, ends):
+def add_nvlinks(gpus: list[dict[str, Any]], states: str, ends: str) -> None:
     """Adds NVLinks.
 
     Args:
@@ -268,9 +271,10 @@ def add_nvlinks(gpus, states, ends):
         }
 
 
-def _by_gpu(text, pattern, value):
+def _by_gpu(text: str, pattern: re.Pattern[str], value: Callable[[re.Match[str]], Any]) -> dict[str, Any]:
     """UUID -> number of the link -> value, from one of ``nvidia-smi nvlink``'s reports."""
-    found, uuid = {}, None
+    found: dict[str, Any] = {}
+    uuid = None
     for line in text.splitlines():
         head, match = _GPU_LINE.match(line), pattern.match(line)
         if head:
@@ -280,7 +284,7 @@ def _by_gpu(text, pattern, value):
     return found
 
 
-def _result(gpus, driver=None, cuda=None):
+def _result(gpus: list[dict[str, Any]], driver: str | None = None, cuda: str | None = None) -> dict[str, Any]:
     return {
         "driver_version": driver,
         "cuda_version": cuda,
@@ -291,7 +295,7 @@ def _result(gpus, driver=None, cuda=None):
     }
 
 
-def _with_lost(gpus, lost):
+def _with_lost(gpus: list[dict[str, Any]], lost: dict[str, str]) -> list[dict[str, Any]]:
     """The GPUs with the lost ones among them, numbered in the order of the PCI bus, as NVML numbers them."""
     known = {gpu["pci"]["bus_id"] for gpu in gpus}
     for address, why in lost.items():
@@ -308,13 +312,13 @@ def _with_lost(gpus, lost):
     return gpus
 
 
-def _text(element, path):
+def _text(element: ElementTree.Element, path: str) -> str | None:
     """The text at ``path``; None where it is missing or stands for "no value"."""
     value = (element.findtext(path) or "").strip()
     return None if value.lower() in _NO_VALUE else value
 
 
-def _number(element, *paths):
+def _number(element: ElementTree.Element, *paths: str) -> float | None:
     """The first number (with its unit cut off) that one of the paths has; int where it is whole, else float."""
     for path in paths:
         match = re.match(r"^(-?\d+(?:\.\d+)?)", _text(element, path) or "")
@@ -323,12 +327,12 @@ def _number(element, *paths):
     return None
 
 
-def _watts(element, *paths):
+def _watts(element: ElementTree.Element, *paths: str) -> float | None:
     value = _number(element, *paths)
     return None if value is None else round(float(value), 2)
 
 
-def _flag(element, *paths):
+def _flag(element: ElementTree.Element, *paths: str) -> bool | None:
     for path in paths:
         value = _text(element, path)
         if value is not None:
@@ -336,17 +340,17 @@ def _flag(element, *paths):
     return None
 
 
-def _mode(element, path):
+def _mode(element: ElementTree.Element, path: str) -> str | None:
     value = (_text(element, path) or "").lower()
     return value if value in ("enabled", "disabled") else None
 
 
-def _bytes(element, path):
+def _bytes(element: ElementTree.Element, path: str) -> int | None:
     mebibytes = _number(element, path)
     return None if mebibytes is None else int(mebibytes * _MIB)
 
 
-def _gpu(element):
+def _gpu(element: ElementTree.Element) -> dict[str, Any]:
     gpu = empty_gpu()
     gpu["minor_number"] = _number(element, "minor_number")
     gpu["uuid"] = _text(element, "uuid")
@@ -376,7 +380,7 @@ def _gpu(element):
     return gpu
 
 
-def _pci(element, pci):
+def _pci(element: ElementTree.Element, pci: dict[str, Any]) -> None:
     pci["bus_id"] = bus_id(_text(element, "pci/pci_bus_id") or element.get("id") or "")
     for path, vendor, device in (
         ("pci/pci_device_id", "vendor_id", "device_id"),
@@ -392,7 +396,7 @@ def _pci(element, pci):
     pci["link_width_max"] = _number(element, link + "link_widths/max_link_width")
 
 
-def _mig(element, lost):
+def _mig(element: ElementTree.Element, lost: bool) -> dict[str, Any]:
     current = _mode(element, "mig_mode/current_mig")
     return {
         "capable": None if lost else current is not None,
@@ -402,7 +406,7 @@ def _mig(element, lost):
     }
 
 
-def _mig_instance(device):
+def _mig_instance(device: ElementTree.Element) -> dict[str, Any]:
     instance = empty_mig_instance()
     instance["index"] = _number(device, "index")
     instance["uuid"] = _text(device, "uuid")
@@ -412,7 +416,7 @@ def _mig_instance(device):
     return instance
 
 
-def _errors(element, gpu):
+def _errors(element: ElementTree.Element, gpu: dict[str, Any]) -> None:
     gpu["ecc"]["mode"] = _mode(element, "ecc_mode/current_ecc")
     gpu["ecc"]["pending_mode"] = _mode(element, "ecc_mode/pending_ecc")
     for name in ("volatile", "aggregate"):
@@ -448,12 +452,12 @@ def _errors(element, gpu):
     }
 
 
-def _sum(counters, parts, total):
+def _sum(counters: ElementTree.Element, parts: tuple[str, ...], total: str) -> float | None:
     values = [value for value in (_number(counters, part) for part in parts) if value is not None]
     return sum(values) if values else _number(counters, total)
 
 
-def _state(element, gpu):
+def _state(element: ElementTree.Element, gpu: dict[str, Any]) -> None:
     gpu["persistence_mode"] = _mode(element, "persistence_mode")
     gpu["compute_mode"] = _words(element, "compute_mode")
     state = _text(element, "performance_state") or ""
@@ -476,12 +480,12 @@ def _state(element, gpu):
     }
 
 
-def _words(element, path):
+def _words(element: ElementTree.Element, path: str) -> str | None:
     value = _text(element, path)
     return value.lower().replace(" ", "_") if value else None
 
 
-def _fabric(element, fabric):
+def _fabric(element: ElementTree.Element, fabric: dict[str, Any]) -> None:
     part = element.find("fabric")
     # Its tags are the only ones with capitals, which drivers write differently.
     values = {} if part is None else {child.tag.lower().replace("_", ""): (child.text or "").strip() for child in part}
@@ -493,7 +497,7 @@ def _fabric(element, fabric):
         fabric["cluster_uuid"] = values.get("clusteruuid", "").lower() or None
 
 
-def _power(element, power):
+def _power(element: ElementTree.Element, power: dict[str, Any]) -> None:
     # 535 renamed power_readings to gpu_power_readings, 545 split the draw in two.
     new, old = "gpu_power_readings/", "power_readings/"
     power["draw_watts"] = _watts(
@@ -507,7 +511,7 @@ def _power(element, power):
         power[f"limit_{field}_watts"] = _watts(element, new + path, old + path)
 
 
-def _clocks(element, clocks):
+def _clocks(element: ElementTree.Element, clocks: dict[str, Any]) -> None:
     for field, tag in (("graphics", "graphics_clock"), ("sm", "sm_clock"), ("memory", "mem_clock")):
         clocks[field + "_mhz"] = _number(element, "clocks/" + tag)
         clocks[field + "_max_mhz"] = _number(element, "max_clocks/" + tag)
@@ -522,7 +526,7 @@ def _clocks(element, clocks):
             ]
 
 
-def _temperature(element, gpu):
+def _temperature(element: ElementTree.Element, gpu: dict[str, Any]) -> None:
     for field, tag in (
         ("gpu_celsius", "gpu_temp"),
         ("memory_celsius", "memory_temp"),
@@ -535,7 +539,7 @@ def _temperature(element, gpu):
     gpu["fan_speed_percent"] = _number(element, "fan_speed")
 
 
-def _processes(element, gpu):
+def _processes(element: ElementTree.Element, gpu: dict[str, Any]) -> None:
     processes = element.find("processes")
     if processes is None or (processes.text or "").strip().lower() == "n/a":
         return

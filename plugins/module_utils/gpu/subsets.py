@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # What each name stands for, for people who read an error message.
 SUBSETS = {
     "driver": "driver, versions, and what is wrong",
@@ -39,7 +41,7 @@ GPU_FIELDS = {
 OF_GPUS = frozenset(GPU_FIELDS) | {"topology"}
 
 
-def choose(wanted):
+def choose(wanted: list[str]) -> frozenset[str]:
     """The subsets to gather.
 
     The rules are those of Ansible's setup: ``all``, ``min`` and names add, ``!`` takes away, a name that was given
@@ -56,7 +58,9 @@ def choose(wanted):
         ValueError: a name is not known; the message names it and lists those that are.
     """
     every = frozenset(SUBSETS)
-    added, excluded, explicit = set(MINIMAL), set(), set()
+    added = set(MINIMAL)
+    excluded: set[str] = set()
+    explicit: set[str] = set()
     only_takes_away = True
     for word in wanted:
         name = word[1:] if word.startswith("!") else word
@@ -80,20 +84,20 @@ def choose(wanted):
     return frozenset(chosen)
 
 
-def _taken_away(name, every):
+def _taken_away(name: str, every: frozenset[str]) -> frozenset[str]:
     if name == "all":
         return every - MINIMAL
     if name == "min":
         return MINIMAL
-    return OF_GPUS | {"gpus"} if name == "gpus" else {name}
+    return frozenset(OF_GPUS | {"gpus"} if name == "gpus" else {name})
 
 
-def asks_the_driver(chosen):
+def asks_the_driver(chosen: frozenset[str]) -> bool:
     """Whether any of the subsets needs NVML or nvidia-smi."""
     return bool(chosen & ({"driver", "gpus"} | OF_GPUS))
 
 
-def mask(gpu, empty, chosen):
+def mask(gpu: dict[str, Any], empty: dict[str, Any], chosen: frozenset[str]) -> None:
     """Puts a GPU's fields of other subsets back to what they are in ``empty``; changes ``gpu`` in place."""
     for subset, fields in GPU_FIELDS.items():
         if subset not in chosen:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Callable
 
 from .errors import SourceError
 
@@ -15,7 +16,7 @@ _CLI = re.compile(r"^(?:cli-version|version): (\S+)", re.MULTILINE)
 _LIB = re.compile(r"^lib-version: (\S+)", re.MULTILINE)
 
 
-def read(find, run):
+def read(find: Callable[[str], str | None], run: Callable[..., tuple[int, str, str]]) -> dict[str, Any]:
     """What is installed of the toolkit.
 
     Args:
@@ -44,7 +45,7 @@ def read(find, run):
     return facts
 
 
-def unknown():
+def unknown() -> dict[str, Any]:
     """The same keys where nobody looked."""
     keys = (
         "version",
@@ -58,7 +59,7 @@ def unknown():
     return dict.fromkeys(keys)
 
 
-def _output(run, path):
+def _output(run: Callable[..., tuple[int, str, str]], path: str | None) -> str:
     if path is None:
         return ""
     try:
@@ -69,6 +70,6 @@ def _output(run, path):
     return output if status == 0 else ""
 
 
-def _first(pattern, text):
+def _first(pattern: re.Pattern[str], text: str) -> str | None:
     match = pattern.search(text)
     return match.group(1) if match else None

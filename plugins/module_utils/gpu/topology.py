@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 # NVML's nvmlGpuTopologyLevel_t. Level 0 is two GPUs on one board, which meet in that board's one bridge.
 PATHS = {0: "PIX", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
@@ -20,7 +21,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESS = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 
 
-def pair(one, other, nvlinks, path):
+def pair(one: int, other: int, nvlinks: int | None, path: str | None) -> dict[str, Any]:
     """The connection of two GPUs.
 
     Args:
@@ -35,7 +36,7 @@ def pair(one, other, nvlinks, path):
     return {"gpus": [one, other], "connection": f"NV{nvlinks}" if nvlinks else path, "nvlinks": nvlinks}
 
 
-def parse(text, gpus):
+def parse(text: str, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Connections from the matrix that ``nvidia-smi topo -m`` prints.
 
     Args:
@@ -58,18 +59,18 @@ def parse(text, gpus):
     for place, one in enumerate(gpus):
         for other in gpus[place + 1 :]:
             a, b = one["index"], other["index"]
-            pairs.append(pair(a, b, *_cell(rows.get(names.get(a), {}).get(names.get(b)))))
+            pairs.append(pair(a, b, *_cell(rows.get(names.get(a) or "", {}).get(names.get(b) or ""))))
     return pairs
 
 
-def _cell(word):
+def _cell(word: str | None) -> tuple[int | None, str | None]:
     links = re.match(r"^NV(\d+)$", word or "")
     if links:
         return int(links.group(1)), None
     return (0, word) if word in _WORDS else (None, None)
 
 
-def from_sysfs(gpus, root="/"):
+def from_sysfs(gpus: list[dict[str, Any]], root: str = "/") -> list[dict[str, Any]]:
     """Connections as far as the kernel knows them: of NVLinks it knows nothing.
 
     Args:
@@ -86,7 +87,7 @@ def from_sysfs(gpus, root="/"):
     return pairs
 
 
-def path(one, other, root="/"):
+def path(one: dict[str, Any], other: dict[str, Any], root: str = "/") -> str | None:
     """The path over PCI Express between two devices.
 
     Args:
@@ -116,7 +117,7 @@ def path(one, other, root="/"):
     return "PIX" if between <= 1 else "PXB"
 
 
-def _bridges(address, root):
+def _bridges(address: str, root: str) -> list[str]:
     """What lies between the root of the PCI tree and a device, from the host bridge down, without the device."""
     if not address:
         return []
