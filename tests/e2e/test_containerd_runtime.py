@@ -13,6 +13,7 @@ import pytest
 import tomllib
 
 from tests.e2e import engines
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker, images
 from tests.sim.cluster.use import Handle, PlaybookRun, wait_for
 
@@ -71,14 +72,12 @@ CASES = [
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
     """A node without Kubernetes that has the toolkit."""
-    cluster.down(SPEC.name)
-    handle = Handle(cluster.up(SPEC, print), SPEC.node_name(1))
-    run = handle.playbook("site.yml", "--tags", "container_toolkit")
-    assert run.returncode == 0, run.output
-    with images.archive(images.BASE).open("rb") as stream:
-        docker.run("exec", "-i", handle.node, "ctr", "-n", "k8s.io", "images", "import", "-", stdin=stream)
-    yield handle
-    cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        run = handle.playbook("site.yml", "--tags", "container_toolkit")
+        assert run.returncode == 0, run.output
+        with images.archive(images.BASE).open("rb") as stream:
+            docker.run("exec", "-i", handle.node, "ctr", "-n", "k8s.io", "images", "import", "-", stdin=stream)
+        yield handle
 
 
 def install(machine: Handle, series: str) -> None:

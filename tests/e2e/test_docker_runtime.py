@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import engines
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker, images
 from tests.sim.cluster.use import ROOT, Handle, PlaybookRun
 
@@ -31,18 +32,17 @@ OPERATORS = '{\n\t"exec-opts": ["native.cgroupdriver=systemd"],\n\t"labels": ["r
 @pytest.fixture(scope="module")
 def node() -> Iterator[Handle]:
     """A node with Docker and the toolkit, set up by an operator."""
-    cluster.down(SPEC.name)
-    handle = Handle(cluster.up(SPEC, print), SPEC.node_name(1))
-    repository = json.loads(handle.inventory.read_text())["all"]["children"]["gpu_nodes"]["vars"]
-    source = f"deb [trusted=yes] {repository['container_toolkit_repo_url']}/stable/deb/$(dpkg --print-architecture) /"
-    handle.execute("sh", "-c", f'echo "{source}" > /etc/apt/sources.list.d/toolkit.list')
-    only = "-o=Dir::Etc::sourcelist=sources.list.d/toolkit.list -o=Dir::Etc::sourceparts=-"
-    handle.execute("sh", "-c", f"apt-get -q {only} update && apt-get -qy {only} install nvidia-container-toolkit")
-    write(handle, DAEMON_JSON, OPERATORS)
-    handle.execute("systemctl", "restart", "docker")
-    yield handle
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        repository = json.loads(handle.inventory.read_text())["all"]["children"]["gpu_nodes"]["vars"]
+        source = (
+            f"deb [trusted=yes] {repository['container_toolkit_repo_url']}/stable/deb/$(dpkg --print-architecture) /"
+        )
+        handle.execute("sh", "-c", f'echo "{source}" > /etc/apt/sources.list.d/toolkit.list')
+        only = "-o=Dir::Etc::sourcelist=sources.list.d/toolkit.list -o=Dir::Etc::sourceparts=-"
+        handle.execute("sh", "-c", f"apt-get -q {only} update && apt-get -qy {only} install nvidia-container-toolkit")
+        write(handle, DAEMON_JSON, OPERATORS)
+        handle.execute("systemctl", "restart", "docker")
+        yield handle
 
 
 def write(node: Handle, path: str, text: str) -> None:

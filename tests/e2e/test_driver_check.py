@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, PlaybookRun
 
@@ -30,15 +28,8 @@ REFRESH = (
 @pytest.fixture(scope="module")
 def gpu_node() -> Iterator[Handle]:
     """A node with Docker and two simulated H100, without Kubernetes."""
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    yield Handle(cluster.up(SPEC, say), SPEC.node_name(1))
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        yield handle
 
 
 def shell(node: Handle, script: str, timeout: float = 300) -> str:

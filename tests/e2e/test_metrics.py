@@ -5,15 +5,13 @@ The tests build on each other in the order of this file.
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.demo import pods
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -26,19 +24,11 @@ P = "nvidia_devplugin_"
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
     """A node with the device plugin on it, telemetry included."""
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    made = Handle(cluster.up(SPEC, say), SPEC.node_name(1))
-    environment = '{"device_plugin_env": {"DP_GPU_TELEMETRY": "true"}}'
-    run = made.playbook("site.yml", "-e", environment)
-    assert run.returncode == 0, run.output
-    yield made
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as made:
+        environment = '{"device_plugin_env": {"DP_GPU_TELEMETRY": "true"}}'
+        run = made.playbook("site.yml", "-e", environment)
+        assert run.returncode == 0, run.output
+        yield made
 
 
 def scrape(machine: Handle) -> list[tuple[str, dict[str, str], float]]:

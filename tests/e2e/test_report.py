@@ -252,6 +252,7 @@ def test_hostile_words_run_nothing(view: browser.Browser, tmp_path: Path) -> Non
     assert any("Content Security Policy" in str(complaint) for complaint in complaints(view))
 
 
+@pytest.mark.xdist_group("test_chain")  # whose node this is
 def test_the_playbook_on_a_real_fleet(node: Handle, tmp_path: Path) -> None:
     """One good node whose pod has a GPU, and a host that cannot be reached."""
     if node.gpus() != 2:  # alone, without the tests that set the node up

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import binaries, docker, images, kubernetes, paths, pki
+from .lock import alone
 from .wait import NotReadyError, wait_for
 
 LABEL = "io.kubegpu.sim.cluster"
@@ -51,7 +52,8 @@ class Spec:
 def up(spec: Spec, say: Say) -> Path:
     """Brings the cluster up, or finds it up; returns the folder with its kubeconfig and inventory."""
     images.ensure(say)
-    kubernetes_folder = binaries.ensure(say) if spec.kubernetes else None
+    with alone("kubernetes"):
+        kubernetes_folder = binaries.ensure(say) if spec.kubernetes else None
     folder = paths.cluster(spec.name)
     names = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
     running = [name for name in (*names, spec.repository) if _running(name)]
@@ -60,7 +62,8 @@ def up(spec: Spec, say: Say) -> Path:
         return folder
     down(spec.name)
     folder.mkdir(parents=True)
-    subnet = _create_network(spec)
+    with alone("network"):  # another process would be given the range between the two calls of _create_network
+        subnet = _create_network(spec)
     nodes = [kubernetes.Node(index, name, str(subnet[10 + index])) for index, name in enumerate(names, start=1)]
     docker.run(
         "run", "-d", "--init", "--name", spec.repository, "--label", f"{LABEL}={spec.name}",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import docker, paths
+from .lock import alone
 
 DEBIAN = "kubegpu-sim/debian:bookworm"
 BASE = "kubegpu-sim/base:1"
@@ -17,6 +18,8 @@ REPO = "kubegpu-sim/repo:1"
 NODE = "kubegpu-sim/node:1"
 
 Say = Callable[[str], None]
+
+_ensured: list[bool] = []
 
 
 def ensure_debian(say: Say) -> None:
@@ -71,11 +74,15 @@ def _need_mmdebstrap(say: Say) -> None:
 
 
 def ensure(say: Say) -> None:
-    """Builds every image; layers that did not change cost nothing."""
-    ensure_debian(say)
-    for target, tag in (("base", BASE), ("pause", PAUSE), ("repo", REPO), ("node", NODE)):
-        say(f"image {tag}")
-        docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN)
+    """Builds every image; layers that did not change cost nothing. A process does it once."""
+    if _ensured:
+        return
+    with alone("images"):
+        ensure_debian(say)
+        for target, tag in (("base", BASE), ("pause", PAUSE), ("repo", REPO), ("node", NODE)):
+            say(f"image {tag}")
+            docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN)
+    _ensured.append(True)
 
 
 def archive(tag: str) -> Path:
@@ -85,11 +92,12 @@ def archive(tag: str) -> Path:
         raise docker.DockerError(f"{tag} is not built")
     folder = paths.cache() / "images" / str(image["Id"]).split(":")[1][:12]
     path = folder / f"{tag.split('/')[-1].split(':')[0]}.tar"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        docker.run("save", "-o", str(partial), tag)
-        partial.rename(path)
+    with alone("images"):
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            docker.run("save", "-o", str(partial), tag)
+            partial.rename(path)
     return path
 
 
