@@ -7,8 +7,6 @@ person does, by running the playbook again.
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +14,11 @@ from typing import Any
 import pytest
 
 from tests.demo import pods
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, wait
 from tests.sim.cluster.use import Handle, wait_for
 
-SPEC = cluster.Spec("dev6", gpus=2)
+SPEC = cluster.Spec("devices", gpus=2)
 GPU = "nvidia.com/gpu"
 NAMESPACE = "nvidia-device-plugin"
 SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
@@ -27,15 +26,8 @@ SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    yield Handle(cluster.up(SPEC, say), SPEC.node_name(1))
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        yield handle
 
 
 def configure(machine: Handle, config: dict[str, Any], *arguments: str) -> None:
@@ -149,7 +141,7 @@ def put_config(machine: Handle, **files: dict[str, Any] | str) -> None:
 
 
 def log_of(machine: Handle, pod: str) -> str:
-    return machine.kubectl("logs", pod, "-n", NAMESPACE)
+    return machine.kubectl("logs", pod, "-n", NAMESPACE, "-c", "nvidia-device-plugin")
 
 
 def unchanged(machine: Handle, pod: str) -> bool:
@@ -174,28 +166,31 @@ def test_a_config_map_that_changes_applies_to_the_running_pod(machine: Handle) -
     assert unchanged(machine, pod)
 
 
-def choose(machine: Handle, name: str) -> str:
-    """Says the value of the node's label, as whoever reads that label does; the daemon's answer."""
-    ask = "from nvidia_devplugin.control import ask, directory; from pathlib import Path; import sys; "
-    ask += "where = directory(Path('/var/lib/kubelet/device-plugins/kubelet.sock'))\n"
-    ask += "try: print('ok', ask(where, 'config ' + sys.argv[1]))\nexcept ValueError as error: print('error', error)"
-    return machine.kubectl("exec", "-n", NAMESPACE, plugin_pod(machine), "--", "python3", "-c", ask, name).strip()
+CONFIG_LABEL = "nvidia.com/device-plugin.config"
 
 
-def test_named_configs_are_chosen_while_the_pod_runs(machine: Handle) -> None:
-    shared = {"sharing": {"timeSlicing": {"resources": [{"name": GPU, "replicas": 3}]}}}
-    put_config(machine, **{"config.yaml": {}}, default={}, shared=shared, wrong="version: v2")
-    before = plugin_pod(machine)
-    arguments = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": None}]
-    arguments[0]["value"] = ["--config-file-srcdir=/config"]
-    patch = json.dumps(arguments)
-    machine.kubectl("patch", "daemonset", "nvidia-device-plugin", "-n", NAMESPACE, "--type=json", "-p", patch)
-    wait_for("another pod of the plugin", lambda: plugin_pod(machine) not in ("", before))
+def label(machine: Handle, value: str) -> None:
+    """Choose a named config for the node; none if empty."""
+    machine.kubectl(
+        "label", "node", machine.node, "--overwrite", f"{CONFIG_LABEL}={value}" if value else f"{CONFIG_LABEL}-"
+    )
+
+
+def test_named_configs_are_chosen_by_the_nodes_label_while_the_pod_runs(machine: Handle) -> None:
+    named: dict[str, Any] = {name: {"version": "v1"} for name in ("default", "shared")}
+    named["shared"]["sharing"] = {"timeSlicing": {"resources": [{"name": GPU, "replicas": 3}]}}
+    extra = json.dumps({"device_plugin_configs": named})
+    run = machine.playbook("site.yml", "-e", extra, "--tags", "device_plugin")
+    assert run.returncode == 0, run.output
     expect(machine, {GPU: 2})
     pod = plugin_pod(machine)
-    assert choose(machine, "shared") == "ok shared"
+    started = time.monotonic()
+    label(machine, "shared")
     expect(machine, {GPU: 6})
-    assert choose(machine, "wrong").startswith("error config wrong: version: ")
+    print(f"the node's status followed the label after {time.monotonic() - started:.1f} s")
+    put_config(machine, wrong="version: v2")
+    label(machine, "wrong")
+    wait_for("the refusal in the log", lambda: "config wrong: version: " in log_of(machine, pod))
     assert amounts(machine, "capacity") == {GPU: 6}
     put_config(machine, wrong={"resources": {"gpus": [{"pattern": "*", "name": "whole"}]}})
     expect(machine, {"nvidia.com/whole": 2})
@@ -205,3 +200,5 @@ def test_named_configs_are_chosen_while_the_pod_runs(machine: Handle) -> None:
     wait_for("another pod of the plugin", lambda: plugin_pod(machine) not in ("", pod))
     expect(machine, {"nvidia.com/whole": 2})
     assert "resource=nvidia.com/gpu" not in log_of(machine, plugin_pod(machine))
+    label(machine, "")
+    expect(machine, {GPU: 2})
