@@ -274,6 +274,20 @@ def test_a_refusal_is_said_once_and_answered_each_time(tmp_path, caplog):
     assert "1 is not >= 2" in str(changes[0])
 
 
+def test_nothing_is_in_force_until_a_config_was_right(tmp_path):
+    taken: list[Config] = []
+    volume, follow = following(tmp_path, taken, default=WRONG)
+    with pytest.raises(ValueError, match="config default: "):
+        follow.choose("")
+    assert not taken
+    assert follow.name is None
+    assert "1 is not >= 2" in str(follow.problem)
+    volume.swap(default=SHARED)
+    follow._look()
+    assert (follow.problem, follow.state) == (None, {"name": "default", "refused": None})
+    assert len(taken) == 1
+
+
 def test_what_concerns_the_start_alone_is_named(tmp_path, caplog):
     _volume, follow = following(tmp_path, [], default=b"", other=b"flags: {failOnInitError: false, mpsRoot: /x}")
     follow.choose("")
