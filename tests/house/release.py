@@ -39,14 +39,15 @@ def context(folder: Path) -> Path:
     return target
 
 
-def manifest(folder: Path) -> Path:
-    """The Kubernetes objects that the role applies with its defaults. Raises tarball.BuildError."""
+def manifest(folder: Path, **more: object) -> Path:
+    """The Kubernetes objects that the role applies with its defaults, but for `more`. Raises tarball.BuildError."""
     target = folder / f"nvidia-devplugin-{version()}.yml"
     variables = {
         "ansible_python_interpreter": sys.executable,
         "manifest_path": str(target),
         "device_plugin_image": f"localhost/kubegpu/nvidia-devplugin:{version()}",
         "device_plugin_plan": {"runtime_class": "nvidia", "manage_namespace": True, "manage_runtime_class": True},
+        **more,
     }
     tool = Path(sys.executable).parent / "ansible-playbook"
     playbook = [str(tool), "-i", "localhost,", str(Path(__file__).parent / "manifest.yml")]

@@ -51,6 +51,47 @@ def test_of_the_host_it_sees_two_of_the_kubelets_folders(pod):
     assert mounted == {"/var/lib/kubelet/device-plugins": False, "/var/lib/kubelet/pod-resources": True}
 
 
+FEATURES = ["acknowledge", "annotations", "config", "events", "labels"]
+NODE_READER = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]}]
+NODE_WRITER = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch", "patch"]}]
+EVENT_WRITER = [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
+
+
+@pytest.mark.parametrize(
+    ("features", "rules"),
+    [
+        pytest.param(["events"], {"Role": EVENT_WRITER}, id="events"),
+        pytest.param(["config"], {"ClusterRole": NODE_READER}, id="config"),
+        pytest.param(["labels"], {"ClusterRole": NODE_WRITER}, id="labels"),
+        pytest.param(FEATURES, {"ClusterRole": NODE_WRITER, "Role": EVENT_WRITER}, id="all"),
+    ],
+)
+def test_the_agent_alone_has_a_token_and_no_more_rights_than_its_features_need(tmp_path, features, rules):
+    text = release.manifest(tmp_path, device_plugin_agent_features=features).read_text()
+    made = {item["kind"]: item for item in yaml.safe_load_all(text)}
+    assert {kind: item["rules"] for kind, item in made.items() if "rules" in item} == rules
+    bound = {kind for kind in ("RoleBinding", "ClusterRoleBinding") if kind in made}
+    assert bound == {f"{kind}Binding" for kind in rules}
+    assert all(made[kind]["metadata"].get("namespace") == "default" for kind in ("Role", "RoleBinding") if kind in made)
+    pod = made["DaemonSet"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    daemon, agent = pod["containers"]
+    of_the_host = {volume["name"] for volume in pod["volumes"] if "hostPath" in volume}
+    mounts = {mount["name"]: mount.get("readOnly", False) for mount in agent["volumeMounts"]}
+    assert mounts == {"control": True, "token": True}
+    assert not of_the_host & set(mounts)
+    assert "token" not in {mount["name"] for mount in daemon["volumeMounts"]}
+    assert agent["securityContext"] == {
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in agent["env"]
+
+
 def test_the_page_names_tests_that_exist():
     page = (ROOT / "docs" / "threat-model.md").read_text()
     named = set(re.findall(r"`(tests/[\w/.]+)`", page))
