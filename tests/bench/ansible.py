@@ -54,18 +54,20 @@ WITHOUT_DAEMONS = (
 
 @dataclass
 class Run:
-    """One ansible-playbook. Counts are of the host with the most tasks."""
+    """One ansible-playbook.
+
+    Counts are of the host with the fewest tasks: what each host costs. ``once`` is what the host with the most has
+    more, which are the tasks that run once for all. ``remote`` counts each item of a loop: each asks the host.
+    """
 
     seconds: float
     remote: int = 0
     home: int = 0
     skipped: int = 0
     changed: int = 0
+    tasks: int = 0
+    once: int = 0
     slowest: list[tuple[float, str]] = field(default_factory=list)
-
-    @property
-    def tasks(self) -> int:
-        return self.remote + self.home
 
 
 def host(number: int) -> str:
@@ -144,8 +146,24 @@ def play(playbook: Path, inventory: Path, hosts: list[str], forks: int, limit: f
     )
     seconds = time.monotonic() - started
     if done.returncode:
-        raise SystemExit(f"{playbook.name} failed:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{playbook.name} failed:\n{failures(done.stdout)}\n{done.stderr[-2000:]}")
     return count_tasks(json.loads(done.stdout[done.stdout.index("{") :]), seconds)
+
+
+def failures(output: str) -> str:
+    """What failed, of a run that the callback ansible.posix.json told; its end if it told nothing."""
+    try:
+        plays = json.loads(output[output.index("{") :])["plays"]
+    except ValueError:
+        return output[-3000:]
+    results = ((task["task"]["name"], task["hosts"]) for one_play in plays for task in one_play["tasks"])
+    lines = [
+        f"{who}: {name}: {result.get('msg')} {result.get('stderr', '')}"
+        for name, hosts in results
+        for who, result in hosts.items()
+        if result.get("failed") or result.get("unreachable")
+    ]
+    return "\n".join(lines[:10])
 
 
 def count_tasks(answer: dict, seconds: float) -> Run:
@@ -162,19 +180,22 @@ def count_tasks(answer: dict, seconds: float) -> Run:
             for who, result in task["hosts"].items():
                 if who == "localhost":
                     continue
-                mine = counts.setdefault(who, {"remote": 0, "home": 0, "skipped": 0, "changed": 0})
+                mine = counts.setdefault(who, {"remote": 0, "home": 0, "skipped": 0, "changed": 0, "tasks": 0})
                 action = str(result.get("action", "")).rpartition(".")[2]
                 if result.get("skipped"):
                     mine["skipped"] += 1
                     continue
+                mine["tasks"] += 1
                 items = [item for item in result.get("results", [{}]) if not item.get("skipped")]
                 if action in AT_HOME:
                     mine["home"] += 1
                 else:
                     mine["remote"] += max(len(items), 1)
                 mine["changed"] += bool(result.get("changed"))
-    most = max(counts.values(), key=lambda mine: mine["remote"] + mine["home"])
-    run.remote, run.home, run.skipped, run.changed = (most[key] for key in ("remote", "home", "skipped", "changed"))
+    least = min(counts.values(), key=lambda mine: mine["tasks"])
+    run.remote, run.home, run.skipped, run.tasks = (least[key] for key in ("remote", "home", "skipped", "tasks"))
+    run.changed = max(mine["changed"] for mine in counts.values())
+    run.once = max(mine["tasks"] for mine in counts.values()) - run.tasks
     run.slowest = sorted(((value, name) for name, value in took.items()), reverse=True)
     return run
 
@@ -217,8 +238,10 @@ def main() -> None:
             print(
                 f"forks {options.forks}, {os.cpu_count()} cores, median of {options.repetitions} runs without changes\n"
             )
-            print("| hosts | run | tasks/host | asking the host | changed | seconds | s/host | floor s | ratio |")
-            print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+            print(
+                "| hosts | run | tasks/host | once a play | asking the host | changed | seconds | s/host | floor s | ratio |"
+            )
+            print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
             for count in options.hosts:
                 hosts = [host(number) for number in fresh[:count]]
                 del fresh[:count]
@@ -235,7 +258,7 @@ def main() -> None:
                     ]
                     seconds, least = statistics.median(run.seconds for run in runs), statistics.median(floors)
                     print(
-                        f"| {count} | {label} | {runs[0].tasks} | {runs[0].remote} | {runs[0].changed} | {seconds:.1f} "
+                        f"| {count} | {label} | {runs[0].tasks} | {runs[0].once} | {runs[0].remote} | {runs[0].changed} | {seconds:.1f} "
                         f"| {seconds / count:.2f} | {least:.1f} | {seconds / least:.2f} |",
                         flush=True,
                     )
