@@ -10,19 +10,29 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.demo import pods
-from tests.sim.cluster import docker
+from tests.e2e.nodes import fresh_cluster
+from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import ROOT, Handle, wait_for
 
+SPEC = cluster.Spec("e2e", gpus=2)
 RESOURCE = "nvidia.com/gpu"
 DAEMON_JSON = "/etc/docker/daemon.json"
 IMAGE = pods.IMAGE.removeprefix("docker.io/")
 UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Handle]:
+    """A fresh node with two GPUs and a Kubernetes, as a person finds it before the first run of site.yml."""
+    with fresh_cluster(SPEC) as handle:
+        yield handle
 
 
 def phase(node: Handle, pod: str) -> str:
@@ -221,3 +231,44 @@ def test_an_unparsable_daemon_json_stops_the_role_and_stays_as_it_was(node: Hand
         node.execute("cp", "--preserve=all", "/root/daemon.json.good", DAEMON_JSON)
     assert node.execute("cat", DAEMON_JSON) == good
     assert docker.succeeds("exec", node.node, "docker", "info")
+
+
+def test_the_fleets_report_tells_of_the_node_and_of_a_host_that_is_away(node: Handle, tmp_path: Path) -> None:
+    """One good node whose pod has a GPU, and a host that cannot be reached."""
+    away = tmp_path / "away.json"
+    away.write_text(json.dumps({"gpu_nodes": {"hosts": {"away": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}))
+    path = tmp_path / "fleet.html"
+    node.apply(pods.gpu_pod("reported", "sleep 3600"))
+    try:
+        wait_for("the pod", lambda: node.get("pod", "reported")["status"]["phase"] == "Running", 90)
+        run = node.playbook("report.yml", "-i", str(away), "-e", f"kubegpu_report_path={path}")
+    finally:
+        node.kubectl("delete", "pod", "reported", "--wait=true", "--grace-period=0")
+    assert run.returncode == 0, run.output
+    assert run.changed == 0, run.output
+    report = json.loads(path.with_suffix(".json").read_text())
+    found = {item["host"]: item for item in report["nodes"]}
+    assert found["away"]["state"] == "unreachable"
+    good = found[node.node]
+    assert good["state"] == "ok", good["findings"]
+    assert good["links_source"] == "checks"
+    assert [len(gpu["used_by"]) for gpu in good["gpus"]] in ([1, 0], [0, 1])
+    (pod,) = report["pods"]
+    assert (pod["name"], pod["host"], len(pod["gpus"])) == ("reported", node.node, 1)
+    (resource,) = [item for item in good["kubernetes"]["resources"] if item["name"] == "nvidia.com/gpu"]
+    assert resource == {"name": "nvidia.com/gpu", "capacity": 2, "allocatable": 2, "requested": 1}
+    assert "reported" in path.read_text()
+
+    # in check mode, and with a cluster that does not answer, it goes through as well; verify's failure does not end it
+    arguments = ("-e", f"kubegpu_report_path={path}", "-e", "kubegpu_kubeconfig=/does/not/exist")
+    path.unlink()
+    assert node.playbook("report.yml", "--check", *arguments).returncode == 0
+    assert not path.exists()
+    alone = node.playbook("report.yml", *arguments, "-e", "kubegpu_report_verify=true")
+    assert (alone.returncode, alone.changed) == (0, 0), alone.output
+    report = json.loads(path.with_suffix(".json").read_text())
+    (found_alone,) = report["nodes"]
+    links = {link["name"]: link["status"] for link in found_alone["links"]}
+    assert found_alone["links_source"] == "verify"
+    assert (links["driver"], links["node"]) == ("passed", "failed")
+    assert "does not exist" in report["cluster"]["problem"]["cause"]
