@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-FIRST_SECONDS, LONGEST_SECONDS = 0.5, 120.0
+FIRST_SECONDS, LONGEST_SECONDS = 0.5, 60.0
 
 
 class Retry:

@@ -108,8 +108,6 @@ class Agent:
         while True:
             try:
                 metadata = api.node(self._name)
-                if retry.failures:
-                    log.info("api_available", after=retry.failures)
                 self._tell_node(metadata)
                 version = str(metadata.get("resourceVersion", ""))
                 while True:
@@ -118,6 +116,8 @@ class Agent:
                         version = str(metadata.get("resourceVersion", version))
                         if kind != "BOOKMARK":
                             self._tell_node(metadata if kind != "DELETED" else None)
+                        if retry.failures:  # only now: somebody may have the right to get and not to watch
+                            log.info("api_available", after=retry.failures)
                         retry.succeeded(time.monotonic())
                     if time.monotonic() - began < 1.0:
                         raise UnreachableError("the watch ended at once")
