@@ -238,10 +238,9 @@ def main() -> None:
             print(
                 f"forks {options.forks}, {os.cpu_count()} cores, median of {options.repetitions} runs without changes\n"
             )
-            print(
-                "| hosts | run | tasks/host | once a play | asking the host | changed | seconds | s/host | floor s | ratio |"
-            )
-            print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+            head = ("hosts", "run", "tasks/host", "once", "asking the host", "changed", "seconds", "s/host", "floor s")
+            print("| " + " | ".join((*head, "ratio")) + " |")
+            print("| ---: | --- |" + " ---: |" * 8, flush=True)
             for count in options.hosts:
                 hosts = [host(number) for number in fresh[:count]]
                 del fresh[:count]
@@ -257,11 +256,10 @@ def main() -> None:
                         for _ in range(options.repetitions)
                     ]
                     seconds, least = statistics.median(run.seconds for run in runs), statistics.median(floors)
-                    print(
-                        f"| {count} | {label} | {runs[0].tasks} | {runs[0].once} | {runs[0].remote} | {runs[0].changed} | {seconds:.1f} "
-                        f"| {seconds / count:.2f} | {least:.1f} | {seconds / least:.2f} |",
-                        flush=True,
-                    )
+                    counts = (runs[0].tasks, runs[0].once, runs[0].remote, runs[0].changed)
+                    times = (seconds, seconds / count, least, seconds / least)
+                    cells = [str(count), label, *map(str, counts), *(f"{value:.2f}" for value in times)]
+                    print("| " + " | ".join(cells) + " |", flush=True)
                 last = again[-1]
     if last:
         print(
