@@ -6,11 +6,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 
-# Two processes for the unit tests: the smallest machine that CI offers has two cores.
+# Two processes for the unit tests and the linters: the smallest machine that CI offers has two cores.
 WORKERS ?= 2
 
-.PHONY: help setup tools browser engine demo demo-clean test quick lint unit coverage sanity sanity-all molecule e2e bench \
-	bench-daemon soak bench-ansible build release docs clean
+# What of the collection mypy checks.
+TYPED := $(addprefix plugins/module_utils/,gpu report runtime_config)
+
+.PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
+	lint-ansible unit unit-quick coverage sanity sanity-all importer molecule e2e bench bench-daemon soak \
+	bench-ansible build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,31 +43,50 @@ demo-clean: ## remove the demo's and the tests' containers, images, cache and vi
 test: setup ## all tests, stage after stage, with a table of the stages at the end
 	@$(PYTHON) -m tests.house.stages lint unit sanity molecule e2e
 
-quick: setup ## the stages that need no containers and little time: lint, unit
-	@$(PYTHON) -m tests.house.stages lint unit
+quick: setup ## what needs no containers and little time: lint, and the unit tests that start no processes
+	@$(PYTHON) -m tests.house.stages lint unit-quick
 
+# Two linters at a time; what each says is kept together.
 lint: setup ## style and types: ruff, mypy, yamllint, shellcheck, ansible-lint, the changelog's fragments
+	@$(MAKE) --no-print-directory --jobs $(WORKERS) --output-sync=target lint-ansible lint-types lint-python lint-yaml lint-shell
+
+lint-python: setup ## ruff, style and format
 	ruff check .
 	ruff format --check .
+
+lint-types: setup ## mypy --strict
 	mypy --config-file files/devplugin/pyproject.toml files/devplugin/src
 	mypy --strict --explicit-package-bases --exclude '/test_' tests/sim/cluster tests/demo tests/house
+	mypy --strict --explicit-package-bases --exclude /toolkit_config.py $(TYPED)
+
+lint-yaml: setup ## yamllint, and the changelog's fragments
 	yamllint --strict .
-	shellcheck tests/demo/prepare.sh tests/sim/cluster/image/*.sh tests/sim/cluster/image/node-network .ci/run
-	ansible-lint --offline
 	antsibull-changelog lint
+
+lint-shell: setup ## shellcheck
+	shellcheck tests/demo/prepare.sh tests/sim/cluster/image/*.sh tests/sim/cluster/image/node-network .ci/run
+
+lint-ansible: setup ## ansible-lint, profile production
+	ansible-lint --offline
 
 unit: setup tools ## unit tests: pure code, modules, the daemon against a kubelet stub and simulated GPUs
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/house
+
+unit-quick: setup tools ## those of the unit tests that start no processes, with fewer generated cases
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --hypothesis-profile quick tests/unit tests/house
 
 coverage: setup tools ## the unit tests again, with the lines and branches that they do not reach
 	@mkdir -p .cache/coverage
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered tests/unit
 
-sanity: setup ## ansible-test sanity on the built collection, without an ignore list
+sanity: setup importer ## ansible-test sanity on the built collection, without an ignore list, and Galaxy's importer
 	$(PYTHON) -m tests.house.sanity
 
 sanity-all: setup ## the same with every series of ansible-core that a Python here can run
 	$(PYTHON) -m tests.house.sanity --all
+
+importer: setup ## Galaxy's own importer on the tarball, without a warning
+	@$(PYTHON) -m tests.house.importer
 
 molecule: setup engine ## molecule: a node with Docker through converge, idempotence and verify
 	molecule test
