@@ -5,15 +5,13 @@ The tests build on each other in the order of this file.
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.demo import pods
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -28,15 +26,8 @@ EXPECTED = re.compile(r"[.]\d+[.]\d{4}-\d\d-\d\d@|kubelet_internal_checkpoint$")
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    yield Handle(cluster.up(SPEC, say), FIRST)
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        yield handle
 
 
 @pytest.fixture(scope="module")
