@@ -10,7 +10,7 @@ Members of AnsibleModule in use: those of files.py, and warn.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Any, Callable, List, Optional
 
 from . import containerd_journal, files
 from .memory import Memory
@@ -27,12 +27,12 @@ class Target:
     new_memory: Optional[Memory] = None
     planned: bool = False
 
-    def plan(self, text, memory):
+    def plan(self, text: str | None, memory: Memory | None) -> None:
         """Set what shall be."""
         self.new_text, self.new_memory, self.planned = text, memory, True
 
     @property
-    def changed(self):
+    def changed(self) -> Any:
         """True if the file's content changes."""
         return self.planned and self.new_text != self.text
 
@@ -52,12 +52,12 @@ class Outcome:
 
     written: List[Written] = field(default_factory=list)
 
-    def as_list(self):
+    def as_list(self) -> Any:
         """Return the files as a list of dicts, as modules return them."""
         return [vars(item) for item in self.written]
 
 
-def read(module, folder, path, name):
+def read(module: Any, folder: str, path: str, name: str) -> Target:
     """Return the Target of a file. folder: where the memories are. Raises ConfigError or OSError."""
     memory, warning = files.read_memory(folder, path, name)
     if warning:
@@ -65,7 +65,14 @@ def read(module, folder, path, name):
     return Target(path, files.read(path), memory)
 
 
-def apply(module, folder, name, targets, backup, write=files.write):
+def apply(
+    module: Any,
+    folder: str,
+    name: str,
+    targets: list[Target],
+    backup: bool,
+    write: Callable[..., str | None] = files.write,
+) -> Outcome:
     """Write the planned Targets and their memories; return the Outcome. Raises OSError.
 
     write: function (module, path, text or None, backup) -> path of the backup or None.
@@ -87,13 +94,13 @@ def apply(module, folder, name, targets, backup, write=files.write):
     return outcome
 
 
-def last_change(folder, paths):
+def last_change(folder: str, paths: list[str]) -> float | None:
     """Return the time of the newest change of the paths in seconds since the epoch, or None."""
     times = [files.changed_at(path) for path in paths] + [containerd_journal.noted(folder, path) for path in paths]
     return max([time for time in times if time is not None], default=None)
 
 
-def diff(targets, fallback):
+def diff(targets: list[Target], fallback: Target) -> list[dict[str, str]] | dict[str, str]:
     """Return the diff of the Targets that change: one dict, or a list of them for several files.
 
     fallback: Target to show where none changes."""

@@ -16,10 +16,10 @@ import fnmatch
 import os.path
 import re
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from . import toml_text
-from .memory import Memory, digest, keep_slot
+from .memory import Memory, Slot, digest, keep_slot
 from .text import BOM, ConfigError, error_at, position, replace
 from .toml_editor import TomlEditor
 
@@ -59,18 +59,18 @@ class Effective:
     document: toml_text.Document
     prefix: Tuple[str, ...]
 
-    def runtime(self, name):
+    def runtime(self, name: str) -> toml_text.Table | toml_text.Entry | list[toml_text.Table] | None:
         """Return the runtime's toml_text.Table or None."""
         return self.document.find((*self.prefix, "runtimes", name))
 
     @property
-    def default_runtime_name(self):
+    def default_runtime_name(self) -> str | None:
         """Return default_runtime_name as str or None."""
         entry = self.document.find((*self.prefix, _DEFAULT))
         return toml_text.to_python(entry) if entry is not None else None
 
 
-def effective_of(document):
+def effective_of(document: toml_text.Document) -> Effective | None:
     """Return the Effective of a scanned `config dump`, or None if CRI is disabled or not built in."""
     for version in sorted(PREFIXES, reverse=True):
         if isinstance(document.find(PREFIXES[version]), toml_text.Table):
@@ -78,7 +78,7 @@ def effective_of(document):
     return None
 
 
-def version_of(document, engine=None):
+def version_of(document: toml_text.Document, engine: int | None = None) -> int:
     """Return the config version (2 or 3) of a scanned file; an empty one gets what suits containerd's major
     version engine (int or None). Raises ConfigError for a version that cannot be edited."""
     entry = document.find(("version",))
@@ -100,24 +100,31 @@ def version_of(document, engine=None):
             "(containerd 1.7 or later), or start from `containerd config default`" % (version,)
         )
         raise error_at(document.text, where, message)
-    return version
+    return int(version)
 
 
-def _drop_in_version(document, main):
+def _drop_in_version(document: toml_text.Document, main: int) -> int:
     """The version of a drop-in: that of the file that imports it. With two versions containerd 2.1 takes the settings
     of only one of them and says so in a warning at most (tried on 2.1.9, both ways around)."""
     if not document.root.entries:
         return main
     version = version_of(document)
     if version != main:
-        entry = document.find(("version",))
         message = "version = %d, but the file that imports this one has version = %d, and containerd then drops the "
         message += "settings of one of them; write both for the same version"
-        raise error_at(document.text, entry.value.start, message % (version, main))
+        raise error_at(document.text, _value(document, "version").start, message % (version, main))
     return version
 
 
-def _no_version(document):
+def _value(document: toml_text.Document, key: str) -> toml_text.Value:
+    """The value of a key at the top of a document; a key that is there only as a table has none."""
+    entry = document.find((key,))
+    if not isinstance(entry, toml_text.Entry):
+        raise ConfigError("%s is not a plain value" % key)
+    return entry.value
+
+
+def _no_version(document: toml_text.Document) -> ConfigError:
     first = min(_start(item) for item in document.root.entries.values())
     message = (
         "the file has settings but no `version`, so containerd 1.x reads it as version 1, which cannot be edited "
@@ -133,11 +140,11 @@ def _no_version(document):
     return error_at(document.text, first, message)
 
 
-def _start(item):
+def _start(item: toml_text.Table | toml_text.Entry | list[toml_text.Table]) -> int:
     return item[0].start if isinstance(item, list) else item.start
 
 
-def disabled_cri(document):
+def disabled_cri(document: toml_text.Document) -> int | None:
     """Return the line of disabled_plugins if it disables CRI, else None."""
     entry = document.find(("disabled_plugins",))
     if not isinstance(entry, toml_text.Entry):
@@ -148,7 +155,14 @@ def disabled_cri(document):
     return None
 
 
-def ensure_present(text, wanted, memory=None, effective=None, engine=None, drop_in_of=None):
+def ensure_present(
+    text: str | None,
+    wanted: ContainerdRuntime,
+    memory: Memory | None = None,
+    effective: Effective | None = None,
+    engine: int | None = None,
+    drop_in_of: int | None = None,
+) -> Edit:
     """Return the Edit that gives a config.toml (str, or None for no file) the wanted ContainerdRuntime.
 
     effective: Effective of the text as it is now, or None if unknown: options that the default runtime has from
@@ -187,7 +201,7 @@ def ensure_present(text, wanted, memory=None, effective=None, engine=None, drop_
     return Edit(editor.text, Memory(before, digest(editor.text), slots, editor.created), version)
 
 
-def ensure_absent(text, name, memory=None):
+def ensure_absent(text: str | None, name: str, memory: Memory | None = None) -> Edit:
     """Return the Edit that takes the runtime called name out of a config.toml (str or None).
 
     With a memory of ours a text that nobody touched since comes back byte for byte; otherwise what we added is taken
@@ -222,7 +236,7 @@ def ensure_absent(text, name, memory=None):
     return Edit(editor.text, None, version)
 
 
-def version_in(document):
+def version_in(document: toml_text.Document) -> int | None:
     """Return the config version of a scanned file, None if it has none that can be edited."""
     try:
         return version_of(document)
@@ -230,7 +244,7 @@ def version_in(document):
         return None
 
 
-def _version_or_none(text):
+def _version_or_none(text: str | None) -> int | None:
     if text is None:
         return None
     try:
@@ -239,7 +253,7 @@ def _version_or_none(text):
         return None
 
 
-def _restore_default(editor, name, slots):
+def _restore_default(editor: _Editor, name: str, slots: dict[str, Slot]) -> None:
     former = slots[_DEFAULT].before if _DEFAULT in slots else None
     if former is not None:
         known = editor.document.find((*editor.prefix, "runtimes"))
@@ -256,15 +270,17 @@ def _restore_default(editor, name, slots):
 class _Template:
     """Key -> raw TOML text to write for a runtime and for its options; systemd_cgroup: raw text or None."""
 
-    fields: dict
-    options: dict
+    fields: dict[str, str]
+    options: dict[str, str]
 
     @property
-    def systemd_cgroup(self):
+    def systemd_cgroup(self) -> str | None:
         return self.options.get("SystemdCgroup")
 
 
-def _template(editor, name, effective, slots, only=None):
+def _template(
+    editor: _Editor, name: str, effective: Effective | None, slots: dict[str, Slot], only: str | None = None
+) -> _Template:
     """What the default runtime (if it is of runc's kind, else runc) has set, except for its binary."""
     default = editor.default() or (effective.default_runtime_name if effective else None) or "runc"
     if default == name:
@@ -293,19 +309,19 @@ def _template(editor, name, effective, slots, only=None):
     return _Template({"runtime_type": toml_text.string_text(RUNTIME_TYPE)}, {})
 
 
-def _as_table(item):
+def _as_table(item: object) -> toml_text.Table | None:
     if isinstance(item, toml_text.Entry):
         item = item.value.table
     return item if isinstance(item, toml_text.Table) else None
 
 
-def _string(table, key):
+def _string(table: toml_text.Table, key: str) -> str | None:
     entry = table.entries.get(key)
     value = toml_text.to_python(entry) if isinstance(entry, toml_text.Entry) else None
     return value if isinstance(value, str) else None
 
 
-def _worth_copying(document, table, but_not):
+def _worth_copying(document: toml_text.Document, table: toml_text.Table, but_not: tuple[str, ...]) -> dict[str, str]:
     """Key -> raw text of what is not at Go's zero value anyway; SystemdCgroup always, for the reader."""
     found = {}
     for key, entry in table.entries.items():
@@ -316,12 +332,12 @@ def _worth_copying(document, table, but_not):
     return found
 
 
-def is_zero(value):
+def is_zero(value: object) -> bool:
     """True for what containerd takes for not set: empty text, list or table, 0, false."""
     return value in ("", 0, False, None) or value == [] or value == {}
 
 
-def _set_runtime(editor, wanted, template):
+def _set_runtime(editor: _Editor, wanted: ContainerdRuntime, template: _Template) -> None:
     path = (*editor.prefix, "runtimes", wanted.name)
     binary = toml_text.string_text(wanted.path)
     if editor.document.find(path) is None:
@@ -339,14 +355,15 @@ class _Editor(TomlEditor):
 
     inner_indent = "  "
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__(text)
         self.prefix: Tuple[str, ...] = ()
 
-    def default(self):
-        return self.value((*self.prefix, _DEFAULT))
+    def default(self) -> str | None:
+        name: str | None = self.value((*self.prefix, _DEFAULT))
+        return name
 
-    def header(self, path):
+    def header(self, path: tuple[str, ...]) -> str:
         """The [header] line for a path, its beginning spelled as the file spells it already."""
         for length in range(len(path) - 1, 1, -1):
             for known in self.document.headers:
@@ -359,15 +376,17 @@ class _Editor(TomlEditor):
         ]
         return "[%s]" % ".".join(parts)
 
-    def _last_below(self, path):
+    def _last_below(self, path: tuple[str, ...]) -> toml_text.Header | None:
         below = [header for header in self.document.headers if header.path[: len(path)] == path]
         return below[-1] if below else None
 
-    def header_indent(self):
+    def header_indent(self) -> str:
         last = self._last_below((*self.prefix, "runtimes")) or self._last_below(self.prefix)
         return self.indent(last.start) if last else ""
 
-    def append_runtime(self, name, fields, options, note=None):
+    def append_runtime(
+        self, name: str, fields: dict[str, str], options: dict[str, str], note: str | None = None
+    ) -> None:
         """Add the tables of a new runtime behind the last runtime."""
         path = (*self.prefix, "runtimes", name)
         self.check_way(path)
@@ -389,7 +408,7 @@ class _Editor(TomlEditor):
             ]
         self.append_block(block, indent)
 
-    def append_block(self, lines, indent=""):
+    def append_block(self, lines: list[str], indent: str = "") -> None:
         """Add lines behind the last table of the runtimes, else of CRI's containerd part, else of the file."""
         last = self._last_below((*self.prefix, "runtimes")) or self._last_below(self.prefix)
         if last is None or last.table.kind != "header":
@@ -405,7 +424,7 @@ class _Editor(TomlEditor):
             end = self.line_end(following.start() + following.group().index("#"))
         self.add_block(end, lines, indent)
 
-    def remove_key(self, path):
+    def remove_key(self, path: tuple[str, ...]) -> None:
         found = self.document.find(path)
         if not isinstance(found, toml_text.Entry):
             return
@@ -415,7 +434,7 @@ class _Editor(TomlEditor):
                 raise self.unsafe(there, path[:length], "is an inline table, from which nothing can be taken safely")
         self.remove_lines(found.start, found.value.end)
 
-    def remove_runtime(self, name):
+    def remove_runtime(self, name: str) -> None:
         path = (*self.prefix, "runtimes", name)
         while True:
             found = self.document.find(path)
@@ -432,7 +451,7 @@ class _Editor(TomlEditor):
             self.remove_lines(entries[-1].start, entries[-1].value.end)
 
 
-def _entries(item):
+def _entries(item: toml_text.Table | toml_text.Entry | list[toml_text.Table]) -> list[toml_text.Entry]:
     """The statements that make up an Entry or a dotted Table, in the order of the file."""
     if isinstance(item, toml_text.Entry):
         return [item]
@@ -442,12 +461,12 @@ def _entries(item):
     return sorted(found, key=lambda entry: entry.start)
 
 
-def _key_parts(raw):
+def _key_parts(raw: str) -> list[str]:
     """Split a dotted key into its parts as they are spelled."""
     return re.findall(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[A-Za-z0-9_-]+", raw)
 
 
-def imports_of(document, config_path):
+def imports_of(document: toml_text.Document, config_path: str) -> list[str]:
     """Return the patterns (list of str, absolute) that a scanned file imports; relative ones count from its folder."""
     entry = document.find(("imports",))
     listed = toml_text.to_python(entry) if isinstance(entry, toml_text.Entry) else None
@@ -456,7 +475,7 @@ def imports_of(document, config_path):
     return [os.path.normpath(os.path.join(os.path.dirname(config_path), item)) for item in listed]
 
 
-def takes_drop_in(text, config_path, drop_in, engine):
+def takes_drop_in(text: str | None, config_path: str, drop_in: str, engine: int | None) -> int | None:
     """Return the config version (int) that a drop-in at the path drop_in needs, or None if it would not be read or
     would do harm.
 
@@ -471,13 +490,15 @@ def takes_drop_in(text, config_path, drop_in, engine):
     return version_of(document, engine)
 
 
-def has_runtime(text, name):
+def has_runtime(text: str | None, name: str) -> bool:
     """True if a config.toml (str or None) itself names the runtime. Raises ConfigError if it is not TOML."""
     document = toml_text.scan(text or "")
     return any(document.find((*prefix, "runtimes", name)) is not None for prefix in PREFIXES.values())
 
 
-def candidate_text(text, config_path, matches, stand_ins=None):
+def candidate_text(
+    text: str, config_path: str, matches: Callable[[str], list[str]], stand_ins: dict[str, str | None] | None = None
+) -> str:
     """Return the text for a trial `config dump` from another place, with the imports that the real place has.
 
     A pattern may match the file itself, whose old content would then be merged over the new one. matches: function
@@ -488,20 +509,20 @@ def candidate_text(text, config_path, matches, stand_ins=None):
     if not patterns:
         return text
     stand_ins = dict(stand_ins or {})
-    imports = []
+    imports: list[str] = []
     for pattern in patterns:
         found = {pattern}
         ours = {path for path in (config_path, *stand_ins) if fnmatch.fnmatch(path, pattern)}
         if "*" in pattern and ours:
             found = set(matches(pattern)) | ours
-        found = [stand_ins.get(path, path) for path in sorted(found) if path != config_path]
-        imports.extend(path for path in found if path is not None)
-    entry = document.find(("imports",))
+        taken = [stand_ins.get(path, path) for path in sorted(found) if path != config_path]
+        imports.extend(path for path in taken if path is not None)
+    value = _value(document, "imports")
     raw = "[%s]" % ", ".join(map(toml_text.string_text, imports))
-    return replace(text, entry.value.start, entry.value.end, raw)
+    return replace(text, value.start, value.end, raw)
 
 
-def problems(after, wanted, expected_default):
+def problems(after: Effective | None, wanted: ContainerdRuntime, expected_default: str | None) -> list[str]:
     """Return what is wrong with an Effective (or None) for the wanted runtime, as a list of str.
 
     expected_default: str or None for not of interest. A runtime that must not be the default and is counts as wrong.
@@ -527,7 +548,7 @@ def problems(after, wanted, expected_default):
     return found
 
 
-def side_effects(before, after, name):
+def side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> list[str]:
     """Return what else than our keys differs between two scanned dumps, as a sorted list of str.
 
     A key at its zero value counts as not there: containerd prints the built-in runtime with all keys, and one from
@@ -540,12 +561,12 @@ def side_effects(before, after, name):
     ]
 
 
-def _flat(document, name):
-    ours = [(*prefix, "runtimes", name) for prefix in PREFIXES.values()]
+def _flat(document: toml_text.Document, name: str) -> dict[tuple[str, ...], Any]:
+    ours: list[tuple[str, ...]] = [(*prefix, "runtimes", name) for prefix in PREFIXES.values()]
     ours += [(*prefix, _DEFAULT) for prefix in PREFIXES.values()]
     found = {}
 
-    def walk(value, path):
+    def walk(value: object, path: tuple[str, ...]) -> None:
         if path in ours or path in (("imports",), ("version",)):
             return
         if isinstance(value, dict):

@@ -14,6 +14,7 @@ import glob
 import os
 import re
 import tempfile
+from typing import Callable
 
 from . import toml_text
 from .containerd_config import candidate_text
@@ -23,14 +24,21 @@ _PREFIX = "kubegpu-containerd-"
 _AT = re.compile(r"\((\d+), (\d+)\): ")
 
 
-def major_version(run, binary):
+def major_version(run: Callable[..., tuple[int, str, str]], binary: str) -> int | None:
     """Return containerd's major version as int, or None if its output does not tell."""
     code, output, _unused = run([binary, "--version"])
     match = re.search(r" v?(\d+)\.\d+", output)
     return int(match.group(1)) if code == 0 and match else None
 
 
-def dump(run, binary, text, config_path, folder=None, imported=None):
+def dump(
+    run: Callable[..., tuple[int, str, str]],
+    binary: str,
+    text: str,
+    config_path: str,
+    folder: str | None = None,
+    imported: dict[str, str | None] | None = None,
+) -> toml_text.Document:
     """Return the scanned toml_text.Document of what containerd makes of text if it stood at config_path.
 
     folder: for the temporary files (private to us, since a configuration may hold credentials). imported: path of an
@@ -38,7 +46,7 @@ def dump(run, binary, text, config_path, folder=None, imported=None):
     config_path unless the message names another file.
     Raises ConfigError with containerd's own message.
     """
-    temporary = {}
+    temporary: dict[str, str | None] = {}
     try:
         for path, content in (imported or {}).items():
             temporary[path] = None if content is None else _temporary(content, folder)
@@ -46,9 +54,9 @@ def dump(run, binary, text, config_path, folder=None, imported=None):
         temporary[config_path] = main
         code, output, errors = run([binary, "-c", main, "config", "dump"])
     finally:
-        for path in temporary.values():
-            if path is not None:
-                os.unlink(path)
+        for written in temporary.values():
+            if written is not None:
+                os.unlink(written)
     if code != 0:
         message = errors.strip() or output.strip() or "exit status %d" % code
         for path, stand_in in temporary.items():
@@ -58,7 +66,7 @@ def dump(run, binary, text, config_path, folder=None, imported=None):
     return toml_text.scan(output)
 
 
-def _temporary(text, folder):
+def _temporary(text: str, folder: str | None) -> str:
     # .toml, since a pattern like conf.d/*.toml must go on matching what stands in for a drop-in
     handle, path = tempfile.mkstemp(prefix=_PREFIX, suffix=".toml", dir=folder)
     with os.fdopen(handle, "wb") as stream:
@@ -66,7 +74,7 @@ def _temporary(text, folder):
     return path
 
 
-def imported_files(document, config_path):
+def imported_files(document: toml_text.Document, config_path: str) -> list[str]:
     """Return the imported files (list of str) that a dump names."""
     entry = document.find(("imports",))
     listed = toml_text.to_python(entry) if entry is not None else []
@@ -77,7 +85,7 @@ def imported_files(document, config_path):
     ]
 
 
-def _error(message, path, config_path):
+def _error(message: str, path: str, config_path: str) -> ConfigError:
     last = message.splitlines()[-1]
     match = _AT.search(last)
     inside = path in last or "failed to load TOML" not in last

@@ -16,12 +16,12 @@ import os
 from . import memory
 
 
-def path_of(folder, config_path):
+def path_of(folder: str, config_path: str) -> str:
     """Return the path of the file that keeps the time for a configuration file (absolute path)."""
     return os.path.join(folder, memory.file_name(config_path, "") + ".changed")
 
 
-def note(folder, config_path):
+def note(folder: str, config_path: str) -> None:
     """Note that config_path is about to be changed, or just was. Raises OSError."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     path = path_of(folder, config_path)
@@ -33,7 +33,7 @@ def note(folder, config_path):
         os.close(handle)
 
 
-def noted(folder, config_path):
+def noted(folder: str, config_path: str) -> float | None:
     """Return the time of our last change in seconds since the epoch, or None."""
     try:
         return os.stat(path_of(folder, config_path)).st_mtime

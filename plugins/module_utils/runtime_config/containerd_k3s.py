@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
 from . import toml_text
-from .containerd_config import PREFIXES, RUNTIME_TYPE, version_of
+from .containerd_config import PREFIXES, RUNTIME_TYPE, ContainerdRuntime, version_of
 from .memory import Memory, digest
 from .text import ConfigError
 
@@ -58,21 +58,21 @@ class Paths:
     root: str = "/"
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         """Folder of the generated file and of the templates."""
         return os.path.join(self.root, "var/lib/rancher", self.flavor, "agent/etc/containerd")
 
     @property
-    def generated(self):
+    def generated(self) -> str:
         """The file that containerd reads."""
         return os.path.join(self.folder, "config.toml")
 
     @property
-    def default_file(self):
+    def default_file(self) -> str:
         """Our file with the option default-runtime."""
         return os.path.join(self.root, "etc/rancher", self.flavor, "config.yaml.d", DEFAULT_FILE)
 
-    def template(self, version):
+    def template(self, version: int) -> str:
         """The template for a config version (2 or 3)."""
         return os.path.join(self.folder, TEMPLATES[version])
 
@@ -104,13 +104,13 @@ class Plan:
     default_memory: Optional[Memory]
 
 
-def version_number(text):
+def version_number(text: str) -> tuple[int, int, int] | None:
     """Return (major, minor, patch) from what `k3s --version` prints, or None."""
     match = re.search(r"\bv(\d+)\.(\d+)\.(\d+)[+-](?:k3s|rke2)", text)
-    return tuple(int(part) for part in match.groups()) if match else None
+    return (int(match.group(1)), int(match.group(2)), int(match.group(3))) if match else None
 
 
-def generated_version(paths, text):
+def generated_version(paths: Paths, text: str | None) -> int:
     """Return the config version of the generated file (text or None). Raises ConfigError."""
     if text is None:
         raise ConfigError(
@@ -120,7 +120,9 @@ def generated_version(paths, text):
     return version_of(toml_text.scan(text))
 
 
-def plan_present(node, wanted, template_memory=None, default_memory=None):
+def plan_present(
+    node: Node, wanted: ContainerdRuntime, template_memory: Memory | None = None, default_memory: Memory | None = None
+) -> Plan:
     """Return the Plan for the wanted ContainerdRuntime. Raises ConfigError where it cannot be had."""
     version = generated_version(node.paths, node.generated)
     template, memory = node.template, template_memory
@@ -129,7 +131,7 @@ def plan_present(node, wanted, template_memory=None, default_memory=None):
         template = _with_section(node, wanted, version, own)
         if template != node.template:
             block = section(wanted, version)
-            before = template_memory.before if own is not None else node.template
+            before = template_memory.before if own is not None and template_memory is not None else node.template
             memory = Memory(before, digest(template), {}, [block])
     default_file = _default(node, wanted, version)
     if default_file != node.default_file:
@@ -137,7 +139,7 @@ def plan_present(node, wanted, template_memory=None, default_memory=None):
     return Plan(version, template, memory, default_file, default_memory)
 
 
-def plan_absent(node, name, template_memory=None):
+def plan_absent(node: Node, name: str, template_memory: Memory | None = None) -> Plan:
     """Return the Plan that takes our parts away. What k3s finds by itself it goes on to find."""
     version = generated_version(node.paths, node.generated)
     template = node.template
@@ -151,12 +153,12 @@ def plan_absent(node, name, template_memory=None):
     return Plan(version, template, None, default_file, None)
 
 
-def default_line(name):
+def default_line(name: str) -> str:
     """Return the content of our file with the option default-runtime."""
     return "default-runtime: %s\n" % toml_text.string_text(name)
 
 
-def section(wanted, version):
+def section(wanted: ContainerdRuntime, version: int) -> str:
     """Return the lines (str) that give a template the runtime, with the cgroup driver that k3s chose."""
     path = (*PREFIXES[version], "runtimes", wanted.name)
     lines = [
@@ -170,11 +172,11 @@ def section(wanted, version):
     return "\n".join(lines) + "\n"
 
 
-def _header(path):
+def _header(path: tuple[str, ...]) -> str:
     return ".".join("'%s'" % part if "." in part else toml_text.key_text(part) for part in path)
 
 
-def _own_block(template, memory):
+def _own_block(template: str | None, memory: Memory | None) -> str | None:
     """The block that we added to a template, if it is still there as it was."""
     if template is None or memory is None:
         return None
@@ -182,13 +184,13 @@ def _own_block(template, memory):
     return found[0] if found else None
 
 
-def _left_to_k3s(node, wanted, version):
+def _left_to_k3s(node: Node, wanted: ContainerdRuntime, version: int) -> bool:
     """True if k3s finds this runtime by itself. Raises ConfigError if it finds another one of that name."""
     if wanted.name not in DETECTED or _names_runtime(node.template, wanted.name):
         return False
     if node.template is not None and not (_USES_BASE.search(node.template) or ".ExtraRuntimes" in node.template):
         return False
-    document = toml_text.scan(node.generated)
+    document = toml_text.scan(node.generated or "")
     entry = document.find((*PREFIXES[version], "runtimes", wanted.name, "options", "BinaryName"))
     found = list(node.programs.get(DETECTED[wanted.name], []))
     if isinstance(entry, toml_text.Entry):
@@ -203,15 +205,18 @@ def _left_to_k3s(node, wanted, version):
     return True
 
 
-def _names_runtime(template, name):
+def _names_runtime(template: str | None, name: str) -> bool:
     if template is None:
         return False
     pattern = r"^[ \t]*\[[^\]\n]*\bruntimes\.[\"']?%s[\"']?[\].]" % re.escape(name)
     return re.search(pattern, template, re.MULTILINE) is not None
 
 
-def _with_section(node, wanted, version, own):
+def _with_section(node: Node, wanted: ContainerdRuntime, version: int, own: str | None) -> str:
     block = section(wanted, version)
+    if node.template is None:
+        _require(node, _BASE_SINCE, 'a template that takes over its own with {{ template "base" . }}')
+        return BASE + block
     if own is not None:
         return node.template.replace(own, block)
     if _names_runtime(node.template, wanted.name):
@@ -221,16 +226,13 @@ def _with_section(node, wanted, version, own):
             "the template has the runtime %s already, and not with %s; correct it by hand, since a template is no TOML "
             "that could be edited safely" % (wanted.name, wanted.path)
         )
-    if node.template is None:
-        _require(node, _BASE_SINCE, 'a template that takes over its own with {{ template "base" . }}')
-        return BASE + block
     return node.template + ("" if node.template.endswith("\n") else "\n") + block
 
 
-def _default(node, wanted, version):
+def _default(node: Node, wanted: ContainerdRuntime, version: int) -> str | None:
     """New text of our file with the option default-runtime, None for no file."""
     text, line = node.default_file, default_line(wanted.name)
-    entry = toml_text.scan(node.generated).find((*PREFIXES[version], "default_runtime_name"))
+    entry = toml_text.scan(node.generated or "").find((*PREFIXES[version], "default_runtime_name"))
     is_default = isinstance(entry, toml_text.Entry) and toml_text.to_python(entry) == wanted.name
     elsewhere = is_default and text is None and not node.stale
     if wanted.set_default:
@@ -256,7 +258,7 @@ def _default(node, wanted, version):
     return text
 
 
-def _require(node, since, what):
+def _require(node: Node, since: dict[int, int], what: str) -> None:
     if node.version is None:
         raise ConfigError("it cannot be found out whether this %s has %s" % (node.paths.flavor, what))
     major, minor, patch = node.version
@@ -269,10 +271,10 @@ def _require(node, since, what):
         )
 
 
-def waits_for(node, wanted):
+def waits_for(node: Node, wanted: ContainerdRuntime) -> list[str]:
     """Return why the generated file shows that a restart is still needed for the wanted runtime, as a list of str."""
     version = generated_version(node.paths, node.generated)
-    document = toml_text.scan(node.generated)
+    document = toml_text.scan(node.generated or "")
     entry = document.find((*PREFIXES[version], "default_runtime_name"))
     default = toml_text.to_python(entry) if isinstance(entry, toml_text.Entry) else "runc"
     reasons = []

@@ -11,6 +11,7 @@ tmpdir, warn.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from . import (
     containerd_changes,
@@ -31,14 +32,14 @@ SOCKET = "/run/containerd/containerd.sock"
 class PlaceError(Exception):
     """A ConfigError with the path of its file."""
 
-    def __init__(self, path, error):
+    def __init__(self, path: str, error: ConfigError) -> None:
         super().__init__(error.describe(path))
 
 
 class Engine:
     """The containerd binary, or its absence."""
 
-    def __init__(self, module, path):
+    def __init__(self, module: Any, path: str) -> None:
         self.module = module
         self.path = path
         self.binary = module.get_bin_path(module.params["containerd"])
@@ -46,7 +47,7 @@ class Engine:
             module.warn("%s is not there, so the file is not checked by containerd" % module.params["containerd"])
         self.major = containerd_dump.major_version(module.run_command, self.binary) if self.binary else None
 
-    def dump(self, text, imported=None):
+    def dump(self, text: str | None, imported: dict[str, str | None] | None = None) -> toml_text.Document | None:
         """Return the scanned merged configuration, None without a binary. Raises ConfigError."""
         if self.binary is None:
             return None
@@ -61,26 +62,21 @@ class Plain:
 
     layout = "containerd"
 
-    def __init__(self, module):
+    def __init__(self, module: Any) -> None:
         params = module.params
         self.module, self.params, self.name = module, params, params["name"]
-        self.main = self.read(os.path.realpath(params["config_path"]))
-        self.drop_in = self.read(os.path.realpath(params["drop_in_path"]))
+        self.main = read_target(module, os.path.realpath(params["config_path"]))
+        self.drop_in = read_target(module, os.path.realpath(params["drop_in_path"]))
         self.targets = [self.main, self.drop_in]
         self.engine = Engine(module, self.main.path)
-        self.version = self.merged = None
+        self.version: int | None = None
+        self.merged: toml_text.Document | None = None
 
     @property
-    def major(self):
+    def major(self) -> int | None:
         return self.engine.major
 
-    def read(self, path):
-        try:
-            return containerd_changes.read(self.module, self.params["state_dir"], path, self.name)
-        except ConfigError as error:
-            raise PlaceError(path, error) from error
-
-    def plan(self):
+    def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
         self.target = self.main
         try:
@@ -91,7 +87,7 @@ class Plain:
         except ConfigError as error:
             raise PlaceError(self.target.path, error) from error
 
-    def place(self):
+    def place(self) -> int | None:
         """Return the config version that a drop-in needs, or None for the main file."""
         asked = self.params["placement"]
         if asked == "main":
@@ -107,13 +103,13 @@ class Plain:
             )
         return version
 
-    def dump_with(self, text):
+    def dump_with(self, text: str | None) -> toml_text.Document | None:
         """Return the merged configuration with text in the target's place."""
         if self.target is self.main:
             return self.engine.dump(text, {self.drop_in.path: self.drop_in.new_text} if self.drop_in.planned else None)
         return self.engine.dump(self.main.text, {self.drop_in.path: text})
 
-    def plan_present(self):
+    def plan_present(self) -> None:
         params, engine = self.params, self.engine
         wanted = containerd_config.ContainerdRuntime(self.name, params["path"], params["set_default"])
         version = self.place()
@@ -126,12 +122,14 @@ class Plain:
         effective = containerd_config.effective_of(before) if before else None
         edit = containerd_config.ensure_present(target.text, wanted, target.memory, effective, engine.major, version)
         after = before if edit.text == target.text else self.dump_with(edit.text)
-        if after is not None:
+        if before is not None and after is not None:
             self.check(before, after, wanted)
         target.plan(edit.text, edit.memory)
         self.version, self.merged = edit.version, after
 
-    def check(self, before, after, wanted):
+    def check(
+        self, before: toml_text.Document, after: toml_text.Document, wanted: containerd_config.ContainerdRuntime
+    ) -> None:
         """Raise ConfigError unless the merged configuration is as wanted and nothing else changes."""
         expected = wanted.name if wanted.set_default else None
         found = containerd_config.problems(containerd_config.effective_of(after), wanted, expected)
@@ -151,7 +149,7 @@ class Plain:
             )
         refuse_side_effects(before, after, wanted.name)
 
-    def plan_absent(self):
+    def plan_absent(self) -> None:
         # The drop-in goes first: the default runtime may stand in one of them and the runtime in the other.
         main = toml_text.scan(self.main.text or "")
         imported = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
@@ -160,33 +158,33 @@ class Plain:
         self.take_out(self.main)
         self.version = self.version or containerd_config.version_in(main)
 
-    def take_out(self, target):
+    def take_out(self, target: containerd_changes.Target) -> None:
         self.target = target
         edit = containerd_config.ensure_absent(target.text, self.name, target.memory)
         if edit.text != target.text:
             before, after = self.dump_with(target.text), self.dump_with(edit.text)
-            if after is not None:
+            if before is not None and after is not None:
                 refuse_side_effects(before, after, self.name)
             self.merged = after
         target.plan(edit.text, edit.memory)
         if target is self.main:
             self.version = edit.version
 
-    def imported(self, merged):
+    def imported(self, merged: toml_text.Document | None) -> list[str]:
         """The imported files of a merged configuration, with our drop-in by its real name."""
         return containerd_dump.imported_files(merged, self.main.path) if merged is not None else []
 
-    def files(self):
+    def files(self) -> list[str]:
         """Paths of all files that the configuration consists of."""
         return [self.main.path, self.drop_in.path, *self.imported(self.merged)]
 
-    def socket(self):
-        return self.params["socket"]
+    def socket(self) -> str:
+        return str(self.params["socket"])
 
-    def more_reasons(self):
+    def more_reasons(self) -> list[str]:
         return []
 
-    def warn(self, daemon):
+    def warn(self, daemon: process.Daemon | None) -> None:
         """Warn of what keeps the runtime from having an effect."""
         if daemon is not None:
             flags = docker_flags.flags(daemon.arguments)
@@ -195,13 +193,14 @@ class Plain:
                 self.module.warn(
                     "the running containerd reads %s (its flag --config), not %s" % (other, self.main.path)
                 )
-        if self.disabled() is not None and self.params["state"] == "present":
+        disabled = self.disabled()
+        if disabled is not None and self.params["state"] == "present":
             self.module.warn(
                 "%s, line %d: disabled_plugins switches CRI off, so kubelet cannot use this containerd and the runtime "
-                "has no effect; take cri out of the list and restart containerd" % (self.main.path, self.disabled())
+                "has no effect; take cri out of the list and restart containerd" % (self.main.path, disabled)
             )
 
-    def disabled(self):
+    def disabled(self) -> int | None:
         """Line of disabled_plugins if it switches CRI off, else None."""
         text = self.main.new_text if self.main.planned else self.main.text
         return containerd_config.disabled_cri(toml_text.scan(text)) if text is not None else None
@@ -210,7 +209,7 @@ class Plain:
 class K3s:
     """The containerd inside of k3s or RKE2."""
 
-    def __init__(self, module, flavor):
+    def __init__(self, module: Any, flavor: str) -> None:
         params = module.params
         self.module, self.params, self.layout = module, params, flavor
         self.paths = containerd_k3s.Paths(flavor, params["root"])
@@ -221,18 +220,16 @@ class K3s:
             self.version = containerd_k3s.generated_version(self.paths, self.main.text)
         except ConfigError as error:
             raise PlaceError(self.main.path, error) from error
-        self.template = self.read(self.paths.template(self.version))
-        self.default_file = self.read(self.paths.default_file)
+        self.template = read_target(module, self.paths.template(self.version))
+        self.default_file = read_target(module, self.paths.default_file)
         self.targets = [self.template, self.default_file]
         self.major = 2 if self.version == 3 else 1
 
-    read = Plain.read
-
     @property
-    def name(self):
+    def name(self) -> str:
         return self.wanted.name
 
-    def plan(self):
+    def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
         daemon = process.find("containerd", self.socket())
         newest = containerd_changes.last_change(self.params["state_dir"], [item.path for item in self.targets])
@@ -256,45 +253,53 @@ class K3s:
         self.template.plan(plan.template, plan.template_memory)
         self.default_file.plan(plan.default_file, plan.default_memory)
 
-    def k3s_version(self):
+    def k3s_version(self) -> tuple[int, int, int] | None:
         binary = self.module.get_bin_path(self.layout, opt_dirs=["/usr/local/bin", "/opt/rke2/bin"])
         if binary is None:
             return None
         code, output, _unused = self.module.run_command([binary, "--version"])
         return containerd_k3s.version_number(output) if code == 0 else None
 
-    def programs(self, name):
+    def programs(self, name: str) -> list[str]:
         places = [os.path.join(self.params["root"], folder.lstrip("/"), name) for folder in containerd_k3s.SEARCHED]
         return ["/" + os.path.relpath(place, self.params["root"]) for place in places if os.access(place, os.X_OK)]
 
-    def files(self):
+    def files(self) -> list[str]:
         return [item.path for item in self.targets]
 
-    def socket(self):
+    def socket(self) -> str:
         return self.params["socket"] if self.params["socket"] != SOCKET else containerd_k3s.SOCKET
 
-    def more_reasons(self):
+    def more_reasons(self) -> list[str]:
         return containerd_k3s.waits_for(self.node, self.wanted) if self.params["state"] == "present" else []
 
-    def warn(self, _daemon):
+    def warn(self, _daemon: process.Daemon | None) -> None:
         program = containerd_k3s.DETECTED.get(self.name)
         if self.params["state"] == "absent" and program and self.programs(program):
             self.module.warn(
                 "%s finds the runtime %s by itself as long as its program is installed" % (self.layout, self.name)
             )
 
-    def disabled(self):
+    def disabled(self) -> int | None:
         return None
 
 
-def refuse_side_effects(before, after, name):
+def read_target(module: Any, path: str) -> containerd_changes.Target:
+    """Return the Target of a file. Raises PlaceError."""
+    try:
+        return containerd_changes.read(module, module.params["state_dir"], path, module.params["name"])
+    except ConfigError as error:
+        raise PlaceError(path, error) from error
+
+
+def refuse_side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> None:
     """Raise ConfigError if more than our keys differs between two merged configurations."""
     changes = containerd_config.side_effects(before, after, name)
     if changes:
         raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
 
 
-def choose(module):
+def choose(module: Any) -> Plain | K3s:
     """Return Plain or K3s. Raises PlaceError."""
     layout = module.params["layout"]
     if layout == "auto" and module.params["config_path"] == CONFIG_PATH:

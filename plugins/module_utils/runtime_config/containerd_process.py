@@ -12,16 +12,16 @@ import re
 _SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
 
 
-def unit_of(cgroups):
+def unit_of(cgroups: str) -> str | None:
     """Return the innermost service in the text of /proc/<pid>/cgroup, or None."""
     for line in cgroups.splitlines():
-        found = _SERVICE.findall(line.split(":", 2)[-1])
+        found: list[str] = _SERVICE.findall(line.split(":", 2)[-1])
         if found:
             return found[-1]
     return None
 
 
-def unit(pid, proc="/proc"):
+def unit(pid: int, proc: str = "/proc") -> str | None:
     """Return the service that a process (int) belongs to, or None."""
     try:
         with open(os.path.join(proc, str(pid), "cgroup"), encoding="utf-8", errors="replace") as stream:

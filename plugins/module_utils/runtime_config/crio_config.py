@@ -12,10 +12,10 @@ wins.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from . import toml_text
-from .memory import Memory, digest, keep_slot
+from .memory import Memory, Slot, digest, keep_slot
 from .text import BOM, ConfigError, error_at
 from .toml_editor import TomlEditor
 
@@ -33,7 +33,7 @@ class CrioRuntime:
     set_default: Optional[bool] = None
     options: Dict[str, Optional[str]] = field(default_factory=dict)
 
-    def values(self):
+    def values(self) -> dict[str, str]:
         """Return key -> value of the runtime's table."""
         wanted = {"runtime_path": self.path, "runtime_type": "oci"}
         wanted.update({key: value for key, value in self.options.items() if value is not None})
@@ -48,7 +48,7 @@ class Edit:
     memory: Optional[Memory]
 
 
-def ensure_present(text, wanted, memory=None):
+def ensure_present(text: str | None, wanted: CrioRuntime, memory: Memory | None = None) -> Edit:
     """Return the Edit that gives a drop-in (str, or None for no file) the wanted CrioRuntime.
 
     Raises ConfigError if the text is not TOML or is written in a way that cannot be edited safely.
@@ -80,7 +80,7 @@ def ensure_present(text, wanted, memory=None):
     return Edit(editor.text, Memory(before, digest(editor.text), slots, editor.created))
 
 
-def ensure_absent(text, name, memory=None):
+def ensure_absent(text: str | None, name: str, memory: Memory | None = None) -> Edit:
     """Return the Edit that takes the runtime called name out of a drop-in (str or None).
 
     With a memory of ours a text that nobody touched since comes back byte for byte; otherwise what we added is taken
@@ -105,7 +105,7 @@ def ensure_absent(text, name, memory=None):
     return Edit(editor.text, None)
 
 
-def _restore_default(editor, name, slots):
+def _restore_default(editor: _Editor, name: str, slots: dict[str, Slot]) -> None:
     former = slots[_DEFAULT].before if _DEFAULT in slots else None
     if former is not None:
         value = toml_text.value_of(former)
@@ -118,24 +118,26 @@ def _restore_default(editor, name, slots):
 class _Editor(TomlEditor):
     """A drop-in; blocks go to its end."""
 
-    def unsafe(self, there, path, problem):
+    def unsafe(
+        self, there: toml_text.Table | toml_text.Entry | list[toml_text.Table], path: tuple[str, ...], problem: str
+    ) -> ConfigError:
         problem = "is written in a way that cannot be edited safely; write it as a table"
         first = there[0] if isinstance(there, list) else there
         shown = toml_text.path_text(path)
         return error_at(self.text, first.start, "%s %s [%s]" % (shown, problem, shown))
 
-    def append_block(self, lines, indent=""):
+    def append_block(self, lines: list[str], indent: str = "") -> None:
         self.add_block(len(self.text.rstrip("\r\n")), lines, indent)
 
-    def remove_key(self, path):
+    def remove_key(self, path: tuple[str, ...]) -> None:
         found = self.document.find(path)
         if not isinstance(found, toml_text.Entry):
             return
         if not self.stands_alone(found):
-            raise self.unsafe(self.document.find(path[:-1]), path[:-1], "")
+            raise self.unsafe(self.document.find(path[:-1]) or found, path[:-1], "")
         self.remove_lines(found.start, found.value.end)
 
-    def remove_runtime(self, name):
+    def remove_runtime(self, name: str) -> None:
         path = (*RUNTIME, "runtimes", name)
         while True:
             found = self.document.find(path)
@@ -148,7 +150,7 @@ class _Editor(TomlEditor):
             self.remove_key((*path, list(found.entries)[-1]))
 
 
-def overridden(folder_files, path, wanted):
+def overridden(folder_files: dict[str, str], path: str, wanted: CrioRuntime) -> list[str]:
     """Return the files (list of str) that CRI-O reads after path and that would undo what is wanted.
 
     folder_files: path -> text of the files below crio.conf.d; one that is not TOML counts as nothing. wanted:
@@ -170,7 +172,7 @@ def overridden(folder_files, path, wanted):
     return found
 
 
-def problems(merged, wanted):
+def problems(merged: toml_text.Document, wanted: CrioRuntime) -> list[str]:
     """Return what is wrong with a scanned merged configuration for the wanted CrioRuntime, as a list of str."""
     table = merged.find((*RUNTIME, "runtimes", wanted.name))
     plain = toml_text.to_python(table) if table is not None else {}
@@ -188,7 +190,7 @@ def problems(merged, wanted):
     return found
 
 
-def side_effects(before, after, name):
+def side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> list[str]:
     """Return what else than our keys differs between two scanned merged configurations, as a list of str."""
     old, new = _flat(before, name), _flat(after, name)
     return [
@@ -198,10 +200,10 @@ def side_effects(before, after, name):
     ]
 
 
-def _flat(document, name):
-    found = {}
+def _flat(document: toml_text.Document, name: str) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
 
-    def walk(value, path):
+    def walk(value: object, path: tuple[str, ...]) -> None:
         if path in ((*RUNTIME, "runtimes", name), (*RUNTIME, _DEFAULT)):
             return
         if isinstance(value, dict):

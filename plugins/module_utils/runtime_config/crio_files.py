@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 import time
+from typing import Any, Callable
 
 from . import files, toml_text
 from .text import ConfigError
@@ -25,10 +26,10 @@ from .text import ConfigError
 TEMPORARY = ".kubegpu-crio-"
 
 
-def writer(backups):
+def writer(backups: str) -> Callable[..., str | None]:
     """Return a function as containerd_changes.apply takes it. backups: folder for backups, made if need be."""
 
-    def write(module, path, text, backup):
+    def write(module: Any, path: str, text: str | None, backup: bool) -> str | None:
         """Make the file at path hold text, or remove it for None; return the backup's path or None. Raises OSError."""
         exists = os.path.exists(path)
         backup_file = _back_up(path, backups) if backup and exists else None
@@ -60,14 +61,14 @@ def writer(backups):
     return write
 
 
-def _same_file_system(path, folder):
+def _same_file_system(path: str, folder: str) -> None:
     if os.stat(path).st_dev != os.stat(folder).st_dev:
         raise OSError(
             errno.EXDEV, "is on another file system than the folder above it, so it cannot be replaced safely", folder
         )
 
 
-def _back_up(path, backups):
+def _back_up(path: str, backups: str) -> str:
     os.makedirs(backups, mode=0o700, exist_ok=True)
     stamp = time.strftime("%Y-%m-%d@%H:%M:%S", time.localtime())
     target = os.path.join(backups, "%s.%d.%s~" % (os.path.basename(path), os.getpid(), stamp))
@@ -75,7 +76,7 @@ def _back_up(path, backups):
     return target
 
 
-def _sync(folder):
+def _sync(folder: str) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,7 +84,7 @@ def _sync(folder):
         os.close(handle)
 
 
-def below(folder):
+def below(folder: str) -> dict[str, str]:
     """Return path -> text of all files below a folder as CRI-O reads them; what is not text is left out."""
     found = {}
     for parent, _folders, names in os.walk(folder):
@@ -98,7 +99,7 @@ def below(folder):
     return found
 
 
-def leftovers(folder):
+def leftovers(folder: str) -> list[str]:
     """Return the temporary files (list of paths) that a killed run left beside a drop-in folder."""
     try:
         names = os.listdir(os.path.dirname(folder))
@@ -107,7 +108,7 @@ def leftovers(folder):
     return [os.path.join(os.path.dirname(folder), name) for name in sorted(names) if name.startswith(TEMPORARY)]
 
 
-def merged(module, binary, main, folder, path, text):
+def merged(module: Any, binary: str, main: str, folder: str, path: str, text: str | None) -> toml_text.Document:
     """Return the scanned configuration that crio makes of its files if the one at path held text (None: no file).
 
     `crio config` prints it and starts nothing. Raises ConfigError with crio's own last words.

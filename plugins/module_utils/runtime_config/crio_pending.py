@@ -12,9 +12,10 @@ that could be read back tells the two apart. A restart leaves containers alone, 
 from __future__ import annotations
 
 from .pending import Pending
+from .process import Daemon
 
 
-def crio(changed, daemon, file_changed, path):
+def crio(changed: bool, daemon: Daemon | None, file_changed: float | None, path: str) -> Pending:
     """Return the Pending. changed: this run changes the file; daemon: process.Daemon or None (not running);
     file_changed: time of the last change in seconds since the epoch, or None."""
     found = Pending()

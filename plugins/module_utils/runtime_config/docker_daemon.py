@@ -18,7 +18,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import json_text
 from .memory import Memory, Slot, digest, keep_slot
-from .text import ConfigError, error_at
+from .text import BOM, ConfigError, error_at
 
 STOCK_RUNTIMES = ("runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
 """Runtimes that dockerd knows without configuration (docker info of 20.10; later releases know runc the same)."""
@@ -57,12 +57,12 @@ class Edit:
     conflict: Optional[str] = None
 
 
-def read(text):
+def read(text: str | None) -> Edit:
     """Return the Edit that changes nothing in a daemon.json (str or None). Raises ConfigError if it is not valid."""
     return Edit(text, None, _Document(text).config())
 
 
-def ensure_present(text, wanted, memory=None):
+def ensure_present(text: str | None, wanted: DockerRuntime, memory: Memory | None = None) -> Edit:
     """Return the Edit that gives a daemon.json (str, or None for no file) the wanted DockerRuntime.
 
     Raises ConfigError if the text is not valid or holds a value that dockerd would not take either.
@@ -94,11 +94,18 @@ def ensure_present(text, wanted, memory=None):
 
     if document.text == text:
         return Edit(text, memory, document.config(), conflict)
-    new = Memory(before, digest(document.text), slots, created)
+    new = Memory(before, digest(document.source), slots, created)
     return Edit(document.text, new, document.config(), conflict)
 
 
-def ensure_absent(text, name, memory=None, path=None, args=None, on_conflict="replace"):
+def ensure_absent(
+    text: str | None,
+    name: str,
+    memory: Memory | None = None,
+    path: str | None = None,
+    args: tuple[str, ...] | None = None,
+    on_conflict: str = "replace",
+) -> Edit:
     """Return the Edit that takes the runtime called name out of a daemon.json (str or None).
 
     With a memory of ours the former default runtime, features.cdi and a runtime of this name that we replaced come
@@ -131,7 +138,7 @@ def ensure_absent(text, name, memory=None, path=None, args=None, on_conflict="re
     return Edit(document.text, None, document.config(), conflict)
 
 
-def check_default(text):
+def check_default(text: str | None) -> None:
     """Raise ConfigError if the default runtime of a daemon.json (str or None) does not exist: dockerd would not start.
 
     A name with a dot or a slash is a containerd shim to Docker 23.0 and later, which need not be configured.
@@ -145,10 +152,10 @@ def check_default(text):
         "default-runtime is %s, and runtimes has no runtime of this name: Docker refuses to reload and to start like "
         "this. Nothing was changed. Correct default-runtime, or add the runtime, and run this again" % json.dumps(name)
     )
-    raise error_at(document.text, document.node(DEFAULT).start, message)
+    raise error_at(document.source, document.start(DEFAULT), message)
 
 
-def bridge(edit):
+def bridge(edit: Edit) -> Edit:
     """Return the Edit that says the same as edit in words that a reload of dockerd understands.
 
     A reload takes over the keys that the file has and never goes back to a default for a key that the file no longer
@@ -165,25 +172,27 @@ def bridge(edit):
         document.set(DEFAULT, "runc")
     if document.text == edit.text:
         return edit
-    return Edit(document.text, Memory(before, digest(document.text), slots, created), document.config(), edit.conflict)
+    return Edit(
+        document.text, Memory(before, digest(document.source), slots, created), document.config(), edit.conflict
+    )
 
 
-def _drop_bridge(document, slots):
+def _drop_bridge(document: _Document, slots: dict[str, Slot]) -> None:
     slot = slots.pop(BRIDGE, None)
     if slot is not None and document.raw(DEFAULT) == slot.set:
         document.restore(DEFAULT, slot.before)
 
 
-def _canonical(value):
+def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _same_path(found, wanted):
+def _same_path(found: str | None, wanted: str) -> bool:
     # dockerd looks a bare name up in its PATH; NVIDIA's own packages wrote the runtime so.
     return found in (wanted, posixpath.basename(wanted))
 
 
-def _difference(value, path, args):
+def _difference(value: dict[str, Any], path: str, args: tuple[str, ...] | None) -> str | None:
     """In what somebody else's runtime (value: dict) differs from path and args (None: any), or None if it does not."""
     if value.get("runtimeType") is not None:
         return "it is a containerd shim (runtimeType %s)" % json.dumps(value["runtimeType"])
@@ -194,16 +203,17 @@ def _difference(value, path, args):
     return None
 
 
-def _refuse(document, name, conflict):
-    entry = document.node(("runtimes", name))
+def _refuse(document: _Document, name: str, conflict: str) -> ConfigError:
     message = (
         "somebody else has made the runtime %s already, and %s. Nothing was changed. Keep it, have it replaced "
         "(on_conflict), or choose another name" % (json.dumps(name), conflict)
     )
-    return error_at(document.text, entry.start, message)
+    return error_at(document.source, document.start(("runtimes", name)), message)
 
 
-def _remove_runtime(document, name, slot, path, args, on_conflict):
+def _remove_runtime(
+    document: _Document, name: str, slot: Slot | None, path: str | None, args: tuple[str, ...] | None, on_conflict: str
+) -> str | None:
     """Take the runtime out or put back the one that we replaced; return the conflict (str) if it stays."""
     entry = ("runtimes", name)
     if document.node(entry) is None:
@@ -222,12 +232,14 @@ def _remove_runtime(document, name, slot, path, args, on_conflict):
     return conflict
 
 
-def _set_runtime(document, wanted, slots, created, ours):
+def _set_runtime(
+    document: _Document, wanted: DockerRuntime, slots: dict[str, Slot], created: list[str], ours: bool
+) -> tuple[dict[str, Slot], str | None]:
     """Add or change the runtime; return (slots, conflict)."""
     document.ensure_object(("runtimes",), created)
     entry = ("runtimes", wanted.name)
     node = document.node(entry)
-    value = {"path": wanted.path}
+    value: dict[str, Any] = {"path": wanted.path}
     if wanted.args:
         value["runtimeArgs"] = list(wanted.args)
     if node is None:
@@ -235,7 +247,7 @@ def _set_runtime(document, wanted, slots, created, ours):
         return dict(slots, runtime=Slot(_canonical(value), None)), None
     if node.kind != "object":
         message = "runtimes.%s must be an object with the key path, but is %s" % (wanted.name, node.kind_name)
-        raise error_at(document.text, node.start, message)
+        raise error_at(document.source, node.start, message)
     raw, old = document.raw(entry), document.value(entry)
     slot = slots.get("runtime")
     ours = ours or (slot is not None and slot.set == _canonical(old))
@@ -256,7 +268,7 @@ def _set_runtime(document, wanted, slots, created, ours):
     return dict(slots, runtime=Slot(_canonical(new), before)), conflict
 
 
-def _change_runtime(document, wanted):
+def _change_runtime(document: _Document, wanted: DockerRuntime) -> None:
     entry = ("runtimes", wanted.name)
     if document.value((*entry, "path")) != wanted.path:
         document.set((*entry, "path"), wanted.path)
@@ -267,41 +279,37 @@ def _change_runtime(document, wanted):
             document.remove((*entry, "runtimeArgs"))
 
 
-def _default_target(document, wanted, slots):
+def _default_target(document: _Document, wanted: DockerRuntime, slots: dict[str, Slot]) -> str | None:
     """The default runtime to write, or None to write none."""
     if wanted.set_default:
         return wanted.name
     if wanted.set_default is False and document.value(DEFAULT) == wanted.name and "default-runtime" in slots:
         former = slots["default-runtime"].before
-        return json.loads(former) if document.defines(former, wanted.name) else None
+        name: str | None = json.loads(former) if former and document.defines(former, wanted.name) else None
+        return name
     return None
 
 
 class _Document:
     """A daemon.json that is scanned again after every edit; files are small, and positions stay right."""
 
-    def __init__(self, text):
-        self.text = text
-        self.root = None
-        if text is None:
-            self.text, self.missing = "", True
-        else:
-            self.missing = False
-        if not json_text.is_empty(self.text):
-            self._scan()
+    def __init__(self, text: str | None) -> None:
+        self.source = text or ""
+        self.missing = text is None
+        self.root = None if json_text.is_empty(self.source) else json_text.scan(self.source)
         if self.root is not None:
-            self._check()
-        self.style = json_text.style_of(self.text, self.root)
-        if self.missing:
-            self.text = None
+            self._check(self.root)
+        self.style = json_text.style_of(self.source, self.root)
 
-    def _scan(self):
-        self.root = json_text.scan(self.text)
+    @property
+    def text(self) -> str | None:
+        """The text, None as long as there is no file."""
+        return None if self.missing and self.root is None else self.source
 
-    def _check(self):
-        if self.root.kind != "object":
-            message = "the top level must be an object, but is %s" % self.root.kind_name
-            raise error_at(self.text, self.root.start, message)
+    def _check(self, root: json_text.Node) -> None:
+        if root.kind != "object":
+            message = "the top level must be an object, but is %s" % root.kind_name
+            raise error_at(self.source, root.start, message)
         for key, kind, what in (
             ("runtimes", "object", "an object of runtimes"),
             ("features", "object", "an object of switches"),
@@ -310,31 +318,37 @@ class _Document:
             node = self.node((key,))
             if node is not None and node.kind not in (kind, "null"):
                 message = "%s must be %s, but is %s" % (key, what, node.kind_name)
-                raise error_at(self.text, node.start, message)
+                raise error_at(self.source, node.start, message)
 
-    def _change(self, text):
-        self.text = text
-        self._scan()
+    def _change(self, text: str) -> None:
+        self.source = text
+        self.root = json_text.scan(text)
 
-    def node(self, path):
+    def node(self, path: tuple[str, ...]) -> json_text.Node | None:
         return json_text.find(self.root, path) if self.root is not None else None
 
-    def value(self, path):
+    def start(self, path: tuple[str, ...]) -> int:
+        """The offset of the value at a path, 0 if there is none."""
         node = self.node(path)
-        return None if node is None else json_text.to_python(self.text, node)
+        return 0 if node is None else node.start
 
-    def raw(self, path):
+    def value(self, path: tuple[str, ...]) -> Any:
         node = self.node(path)
-        return None if node is None else self.text[node.start : node.end]
+        return None if node is None else json_text.to_python(self.source, node)
 
-    def config(self):
-        return {} if self.root is None else json_text.to_python(self.text, self.root)
+    def raw(self, path: tuple[str, ...]) -> str | None:
+        node = self.node(path)
+        return None if node is None else self.source[node.start : node.end]
 
-    def is_empty_object(self, path):
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {} if self.root is None else json_text.to_python(self.source, self.root)
+        return config
+
+    def is_empty_object(self, path: tuple[str, ...]) -> bool:
         node = self.node(path)
         return node is not None and node.kind == "object" and not node.members
 
-    def defines(self, raw, but_not):
+    def defines(self, raw: str | None, but_not: str) -> bool:
         """True if the runtime whose name is the JSON string raw can be the default."""
         if raw is None:
             return False
@@ -345,7 +359,7 @@ class _Document:
         known = self.value(("runtimes",)) or {}
         return isinstance(name, str) and name != but_not and (name in STOCK_RUNTIMES or name in known)
 
-    def ensure_object(self, path, created):
+    def ensure_object(self, path: tuple[str, ...], created: list[str]) -> None:
         node = self.node(path)
         if node is not None and node.kind == "object":
             return
@@ -354,21 +368,21 @@ class _Document:
             created.append(path[-1])
         self.set(path, {})
 
-    def set(self, path, value):
+    def set(self, path: tuple[str, ...], value: Any) -> None:
         if self.root is None:
             # An empty file, or one of white space: what stands there may only follow the object.
-            lead = json_text.BOM if (self.text or "").startswith(json_text.BOM) else ""
+            lead = BOM if self.source.startswith(BOM) else ""
             self._change(lead + "{}" + self.style.newline)
         node = self.node(path)
         if node is not None:
-            self._change(json_text.set_value(self.text, node, value, self.style))
+            self._change(json_text.set_value(self.source, node, value, self.style))
             return
         parent = self.node(path[:-1])
         if parent is None or parent.kind != "object":
             raise ConfigError("%s is not an object" % ".".join(path[:-1]))
-        self._change(json_text.add_member(self.text, parent, path[-1], value, self.style))
+        self._change(json_text.add_member(self.source, parent, path[-1], value, self.style))
 
-    def restore(self, path, raw):
+    def restore(self, path: tuple[str, ...], raw: str | None) -> None:
         """Put back raw JSON text, or remove the member for None."""
         if raw is None:
             self.remove(path)
@@ -377,12 +391,12 @@ class _Document:
         if node is None:
             self.set(path, json.loads(raw))
         else:
-            self._change(self.text[: node.start] + raw + self.text[node.end :])
+            self._change(self.source[: node.start] + raw + self.source[node.end :])
 
-    def remove(self, path):
+    def remove(self, path: tuple[str, ...]) -> None:
         parent = self.node(path[:-1])
         if parent is not None and parent.kind == "object" and parent.get(path[-1]) is not None:
-            self._change(json_text.remove_member(self.text, parent, path[-1]))
+            self._change(json_text.remove_member(self.source, parent, path[-1]))
 
 
 __all__ = ["ConfigError", "DockerRuntime", "Edit", "bridge", "check_default", "ensure_absent", "ensure_present", "read"]

@@ -10,11 +10,13 @@ file"; a flag counts even if both say the same (dockerd reference, "Daemon confi
 
 from __future__ import annotations
 
+from typing import Any
+
 FLAG_OF_KEY = {"default-runtime": "default-runtime", "runtimes": "add-runtime", "features": "feature"}
 """Key in daemon.json -> name of the flag for the same option (only keys that we write)."""
 
 
-def flags(arguments):
+def flags(arguments: list[str]) -> dict[str, str]:
     """Return {flag name: last value} of a dockerd command line (list of str without argv[0])."""
     found = {}
     previous = None
@@ -30,18 +32,18 @@ def flags(arguments):
     return found
 
 
-def conflicts(arguments, config):
+def conflicts(arguments: list[str], config: dict[str, Any]) -> list[tuple[str, str]]:
     """Return a sorted list of (key, flag) that both the command line and the config (dict) give."""
     given = flags(arguments)
     return sorted((key, flag) for key, flag in FLAG_OF_KEY.items() if flag in given and key in config)
 
 
-def config_file(arguments):
+def config_file(arguments: list[str]) -> str | None:
     """Return the path after --config-file or None; dockerd's own default is /etc/docker/daemon.json."""
     return flags(arguments).get("config-file") or None
 
 
-def unit_conflict_message(found, path, unit):
+def unit_conflict_message(found: list[tuple[str, str]], path: str, unit: str) -> str:
     """Return the message for flags of the next start."""
     parts = ["--%s and the key %s" % (flag, key) for key, flag in found]
     return (
@@ -51,7 +53,7 @@ def unit_conflict_message(found, path, unit):
     )
 
 
-def conflict_message(found, path):
+def conflict_message(found: list[tuple[str, str]], path: str) -> str:
     """Return the message for a non-empty list from conflicts()."""
     parts = ["--%s and the key %s" % (flag, key) for key, flag in found]
     return (

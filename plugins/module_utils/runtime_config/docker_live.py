@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from typing import Any
 
 TIMEOUT = 10.0
 """Seconds; /info counts containers, which takes a while on a busy node."""
@@ -24,24 +25,24 @@ class LiveError(Exception):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path, timeout):
+    def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self.path = path
 
-    def connect(self):
+    def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
-def socket_path(docker_host):
+def socket_path(docker_host: str) -> str:
     """Return the path in unix:///path. Raises ValueError for anything else."""
     if not docker_host.startswith("unix:///"):
         raise ValueError("docker_host must be unix:///path/of/the.sock, not %r" % docker_host)
     return docker_host[len("unix://") :]
 
 
-def read(path, timeout=TIMEOUT):
+def read(path: str, timeout: float = TIMEOUT) -> dict[str, Any] | None:
     """Return the live state as a dict (see live_state), or None if no daemon listens on the socket at path.
 
     Raises LiveError if it cannot be asked or answers nonsense.
@@ -66,7 +67,7 @@ def read(path, timeout=TIMEOUT):
         raise LiveError("Docker's answer to GET /info on %s is not usable: %s" % (path, error)) from error
 
 
-def live_state(info):
+def live_state(info: dict[str, Any]) -> dict[str, Any]:
     """Return the part of /info that matters here: default_runtime (str), runtimes (name -> {path, runtimeArgs}),
     live_restore (bool), containers_running (int), server_version (str), cdi (bool, None where the daemon is
     too old to tell: before 25.0), cgroup_driver (cgroupfs, systemd or none) and cgroup_version ("1" or "2"; both

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Callable, Mapping, Sequence
 
 from . import docker_flags
 
@@ -20,7 +21,12 @@ SNAP = "/var/snap/docker/current/config/daemon.json"
 PROGRAMS = ("/usr/bin/dockerd", "/usr/sbin/dockerd", "/usr/local/bin/dockerd")
 
 
-def config_path(command_lines, uid, environment, exists=os.path.exists):
+def config_path(
+    command_lines: Sequence[list[str] | None],
+    uid: int,
+    environment: Mapping[str, str],
+    exists: Callable[[str], bool] = os.path.exists,
+) -> str:
     """Return the path of the daemon.json that dockerd reads.
 
     command_lines: arguments of the running dockerd and of the one that would be started, each a list of str or None;
@@ -38,7 +44,7 @@ def config_path(command_lines, uid, environment, exists=os.path.exists):
     return PACKAGE
 
 
-def host(uid, environment):
+def host(uid: int, environment: Mapping[str, str]) -> str:
     """Return the address of the daemon's socket."""
     if uid == 0:
         return "unix:///var/run/docker.sock"
@@ -46,7 +52,7 @@ def host(uid, environment):
     return "unix://" + os.path.join(folder, "docker.sock")
 
 
-def state_dir(uid, environment):
+def state_dir(uid: int, environment: Mapping[str, str]) -> str:
     """Return the directory for what is remembered."""
     if uid == 0:
         return "/var/lib/kubegpu/runtime-config"
@@ -54,6 +60,6 @@ def state_dir(uid, environment):
     return os.path.join(folder, "kubegpu", "runtime-config")
 
 
-def lasting(path):
+def lasting(path: str) -> str:
     """Return path as it is called for good: a refresh of the snap copies its files to a folder of another number."""
     return re.sub(r"^/var/snap/docker/(?:x?[0-9]+)/", "/var/snap/docker/current/", path)

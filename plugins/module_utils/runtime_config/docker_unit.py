@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Callable
 
 PROPERTIES = ("ExecStart", "Environment", "EnvironmentFiles")
 
@@ -20,7 +21,7 @@ _FILE = re.compile(r"^-?(.*?)(?: \(ignore_errors=(?:yes|no)\))?$")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-def read(run, systemctl, unit):
+def read(run: Callable[..., tuple[int, str, str]], systemctl: list[str], unit: str) -> list[str] | None:
     """Return dockerd's arguments (list of str without argv[0]), or None if systemd does not know or start it.
 
     run: function (list of str) -> (return code, stdout, stderr); systemctl: the command with its scope, list of str.
@@ -29,21 +30,21 @@ def read(run, systemctl, unit):
     return None if code != 0 else arguments(output, _read_text)
 
 
-def arguments(shown, read_text):
+def arguments(shown: str, read_text: Callable[[str], str]) -> list[str] | None:
     """Return dockerd's arguments from what `systemctl show` printed. Pure but for read_text (path -> str).
 
     Variables are filled in as systemd.service(5) says: ${NAME} within a word, a word $NAME is split at white space.
     """
-    properties = {}
+    properties: dict[str, list[str]] = {}
     for line in shown.splitlines():
         name, equals, value = line.partition("=")
         if equals:
             properties.setdefault(name, []).append(value)
-    environment = {}
+    environment: dict[str, str] = {}
     for value in properties.get("Environment", []):
         environment.update(word.partition("=")[::2] for word in _words(value))
     for value in properties.get("EnvironmentFiles", []):
-        environment.update(_variables(read_text(_FILE.match(value).group(1))))
+        environment.update(_variables(read_text(_FILE.sub(r"\1", value, count=1))))
     for value in properties.get("ExecStart", []):
         for command in _COMMAND.findall(value):
             words = command.split()
@@ -52,13 +53,13 @@ def arguments(shown, read_text):
     return None
 
 
-def _filled_in(word, environment):
+def _filled_in(word: str, environment: dict[str, str]) -> list[str]:
     if re.match(r"^\$\w+$", word):
         return _words(environment.get(word[1:], ""))
     return [_VARIABLE.sub(lambda match: environment.get(match.group(1), ""), word)]
 
 
-def _variables(text):
+def _variables(text: str) -> dict[str, str]:
     """The assignments of an environment file, as systemd.exec(5) reads it."""
     found = {}
     for line in text.replace("\\\n", " ").splitlines():
@@ -71,14 +72,14 @@ def _variables(text):
     return found
 
 
-def _words(text):
+def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError:
         return text.split()
 
 
-def _read_text(path):
+def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read(1024 * 1024)

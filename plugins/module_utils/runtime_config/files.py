@@ -13,6 +13,7 @@ import errno
 import os
 import tempfile
 import time
+from typing import Any
 
 from . import memory as memories
 from .text import ConfigError, decode
@@ -21,7 +22,7 @@ LARGEST = 8 * 1024 * 1024
 """Bytes; a larger file is not a daemon's configuration."""
 
 
-def read(path):
+def read(path: str) -> str | None:
     """Return the file's text, or None if there is no file. Raises ConfigError or OSError."""
     try:
         with open(path, "rb") as stream:
@@ -33,7 +34,7 @@ def read(path):
     return decode(data)
 
 
-def check_writable(path):
+def check_writable(path: str) -> None:
     """Raise OSError, in words, if the file at path (which need not be there) is on a read-only file system."""
     folder = os.path.dirname(os.path.abspath(path))
     for place in (path, folder):
@@ -47,7 +48,7 @@ def check_writable(path):
             raise OSError(errno.EROFS, message, path)
 
 
-def sweep(path):
+def sweep(path: str) -> None:
     """Remove what runs that were killed left beside the file at path: temporary files whose process is gone."""
     folder, start = os.path.dirname(path), _temporary_prefix(path)
     try:
@@ -63,23 +64,23 @@ def sweep(path):
                 continue
 
 
-def _temporary_prefix(path):
+def _temporary_prefix(path: str) -> str:
     # Matches no *.toml or *.json import pattern.
     return ".%s.kubegpu-" % os.path.basename(path)
 
 
-def _temporary(path):
+def _temporary(path: str) -> tuple[int, str]:
     # In the same folder, so that the move is a rename.
     prefix = "%s%d-" % (_temporary_prefix(path), os.getpid())
     return tempfile.mkstemp(prefix=prefix, dir=os.path.dirname(path))
 
 
-def memory_path(folder, config_path, name):
+def memory_path(folder: str, config_path: str, name: str) -> str:
     """Return the path of the memory file."""
     return os.path.join(folder, memories.file_name(config_path, name))
 
 
-def read_memory(folder, config_path, name):
+def read_memory(folder: str, config_path: str, name: str) -> tuple[memories.Memory | None, str | None]:
     """Return (Memory or None, warning or None)."""
     path = memory_path(folder, config_path, name)
     try:
@@ -89,7 +90,7 @@ def read_memory(folder, config_path, name):
         return None, "%s is not usable and counts as not there: %s" % (path, error)
 
 
-def write_memory(module, folder, config_path, name, memory):
+def write_memory(module: Any, folder: str, config_path: str, name: str, memory: memories.Memory | None) -> None:
     """Write or, for None, remove the memory file."""
     path = memory_path(folder, config_path, name)
     if memory is None:
@@ -100,7 +101,7 @@ def write_memory(module, folder, config_path, name, memory):
     _replace(module, path, memories.dumps(memory, config_path, name), "0600")
 
 
-def write(module, path, text, backup):
+def write(module: Any, path: str, text: str | None, backup: bool) -> str | None:
     """Make the file at path (not a link) hold text, or remove it for None; return the backup's path or None.
 
     The file keeps owner, mode and SELinux context; a new one gets mode 0644. Raises OSError.
@@ -117,7 +118,7 @@ def write(module, path, text, backup):
     return backup_file or None
 
 
-def _replace(module, path, text, mode):
+def _replace(module: Any, path: str, text: str, mode: str | None) -> None:
     handle, temporary = _temporary(path)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -133,7 +134,7 @@ def _replace(module, path, text, mode):
     _sync_folder(path)
 
 
-def _back_up(module, path):
+def _back_up(module: Any, path: str) -> str:
     """Copy the file at path beside it, with owner, mode and context; named as Ansible's own backups are.
 
     By rename as well: half a backup is worse than none.
@@ -151,7 +152,7 @@ def _back_up(module, path):
     return backup
 
 
-def _sync_folder(path):
+def _sync_folder(path: str) -> None:
     handle = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -159,7 +160,7 @@ def _sync_folder(path):
         os.close(handle)
 
 
-def diff(path, before, after):
+def diff(path: str, before: str | None, after: str | None) -> dict[str, str]:
     """Return the diff as Ansible prints it; None is a file that is not there."""
     return {
         "before_header": path if before is not None else path + " (not there)",
@@ -169,7 +170,7 @@ def diff(path, before, after):
     }
 
 
-def changed_at(path):
+def changed_at(path: str) -> float | None:
     """Return the file's modification time in seconds since the epoch, or None."""
     try:
         return os.stat(path).st_mtime

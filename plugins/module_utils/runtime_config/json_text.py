@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
-from .text import BOM, ConfigError, error_at, newline_of, position, replace
+from .text import BOM, ConfigError, error_at, indent_of, match_end, newline_of, position, replace
 
 MAX_DEPTH = 100
 """Deeper nesting is refused: no configuration needs it, and Python's stack is finite."""
@@ -56,7 +56,7 @@ class Node:
     members: List[Member] = field(default_factory=list)
     items: List["Node"] = field(default_factory=list)
 
-    def get(self, key):
+    def get(self, key: str) -> Member | None:
         """Return the Member with this key or None."""
         for member in self.members:
             if member.key == key:
@@ -64,28 +64,28 @@ class Node:
         return None
 
     @property
-    def kind_name(self):
+    def kind_name(self) -> str:
         """The kind with its article, for messages."""
         return _KIND_NAMES[self.kind]
 
 
 class _Scanner:
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = len(BOM) if text.startswith(BOM) else 0
 
-    def fail(self, message, offset=None):
+    def fail(self, message: str, offset: int | None = None) -> ConfigError:
         return error_at(self.text, self.at if offset is None else offset, message)
 
-    def skip(self):
-        self.at = _SPACE.match(self.text, self.at).end()
+    def skip(self) -> None:
+        self.at = match_end(_SPACE, self.text, self.at)
 
-    def found(self):
+    def found(self) -> str:
         if self.at >= len(self.text):
             return "the end of the file"
         return _shown(self.text[self.at])
 
-    def document(self):
+    def document(self) -> Node:
         self.skip()
         node = self.value(0)
         self.skip()
@@ -93,7 +93,7 @@ class _Scanner:
             raise self.fail("nothing may follow the top level value, found %s" % self.found())
         return node
 
-    def value(self, depth):
+    def value(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
             raise self.fail("nested deeper than %d levels" % MAX_DEPTH)
         character = self.text[self.at : self.at + 1]
@@ -114,10 +114,10 @@ class _Scanner:
                 return Node("null" if meaning is None else "boolean", start, self.at, meaning)
         raise self.fail("expected a value, found %s" % self.found())
 
-    def string_end(self):
+    def string_end(self) -> int:
         match = _STRING.match(self.text, self.at)
         if not match:
-            good = _STRING_GOOD_PART.match(self.text, self.at).end()
+            good = match_end(_STRING_GOOD_PART, self.text, self.at)
             if good >= len(self.text):
                 raise self.fail("this string is never closed")
             if self.text[good] == "\\":
@@ -126,9 +126,9 @@ class _Scanner:
         self.at = match.end()
         return self.at
 
-    def object(self, depth):
+    def object(self, depth: int) -> Node:
         node = Node("object", self.at, self.at)
-        seen = {}
+        seen: dict[str, int] = {}
         self.at += 1
         self.skip()
         while not (self.text.startswith("}", self.at) and not node.members):
@@ -160,7 +160,7 @@ class _Scanner:
         node.end = self.at
         return node
 
-    def array(self, depth):
+    def array(self, depth: int) -> Node:
         node = Node("array", self.at, self.at)
         self.at += 1
         self.skip()
@@ -178,21 +178,21 @@ class _Scanner:
         return node
 
 
-def _shown(string):
+def _shown(string: str) -> str:
     return json.dumps(string)
 
 
-def scan(text):
+def scan(text: str) -> Node:
     """Return the Node of the text's top level value. Raises ConfigError with line and column."""
     return _Scanner(text).document()
 
 
-def is_empty(text):
+def is_empty(text: str) -> bool:
     """True if there is nothing but white space (and a byte order mark), which Docker takes for {}."""
     return _SPACE.fullmatch(text[len(BOM) :] if text.startswith(BOM) else text) is not None
 
 
-def to_python(text, node):
+def to_python(text: str, node: Node) -> Any:
     """Return a Node as plain Python data; a number that Python cannot hold exactly stays a str."""
     if node.kind == "object":
         return {_plain(member.key): to_python(text, member.value) for member in node.members}
@@ -203,12 +203,12 @@ def to_python(text, node):
     return _plain(node.value) if node.kind == "string" else node.value
 
 
-def _plain(string):
+def _plain(string: str) -> str:
     # A lone surrogate, legal in JSON as an escape, cannot leave a module as UTF-8.
     return string.encode("utf-8", "replace").decode("utf-8")
 
 
-def _number(raw):
+def _number(raw: str) -> float | str:
     if re.fullmatch("-?[0-9]{1,400}", raw):
         return int(raw)
     number = float(raw) if len(raw) <= 400 else float("inf")
@@ -225,7 +225,7 @@ class Style:
     inline: bool
 
 
-def style_of(text, root):
+def style_of(text: str, root: Node | None) -> Style:
     """Return the Style of a text whose top level object is root (None: there is nothing yet)."""
     newline = newline_of(text)
     if root is None or not root.members:
@@ -241,7 +241,7 @@ def style_of(text, root):
     return Style(unit, newline, colon, False)
 
 
-def render(value, style, indent):
+def render(value: Any, style: Style, indent: str) -> str:
     """Return a value as JSON text whose first line is indented already and whose other lines get indent."""
     comma = ", " if style.colon.endswith(" ") or not style.inline else ","
     if not isinstance(value, dict) or not value:
@@ -254,12 +254,12 @@ def render(value, style, indent):
     return "{" + style.newline + inner + between.join(parts) + style.newline + indent + "}"
 
 
-def _line_indent(text, offset):
+def _line_indent(text: str, offset: int) -> str:
     start = text.rfind("\n", 0, offset) + 1
-    return re.match("[\ufeff \t]*", text[start:offset]).group().lstrip(BOM)
+    return indent_of(text[start:offset])
 
 
-def add_member(text, parent, key, value, style):
+def add_member(text: str, parent: Node, key: str, value: Any, style: Style) -> str:
     """Return text with "key": value as the last member of the object node parent."""
     if parent.members:
         last = parent.members[-1]
@@ -277,12 +277,12 @@ def add_member(text, parent, key, value, style):
     return replace(text, parent.start, parent.end, render({key: value}, style, outer))
 
 
-def set_value(text, node, value, style):
+def set_value(text: str, node: Node, value: Any, style: Style) -> str:
     """Return text with the value at node replaced."""
     return replace(text, node.start, node.end, render(value, style, _line_indent(text, node.start)))
 
 
-def remove_member(text, parent, key):
+def remove_member(text: str, parent: Node, key: str) -> str:
     """Return text without the member key of the object node parent; undoes add_member byte for byte,
     except that an object left empty becomes {}."""
     index = [member.key for member in parent.members].index(key)
@@ -294,7 +294,7 @@ def remove_member(text, parent, key):
     return replace(text, parent.members[index - 1].value.end, member.value.end, "")
 
 
-def find(root, path) -> Optional[Node]:
+def find(root: Node, path: Sequence[str]) -> Optional[Node]:
     """Return the Node at a path of keys below root, or None."""
     node: Optional[Node] = root
     for key in path:

@@ -59,12 +59,12 @@ class Memory:
     created: List[str] = field(default_factory=list)
     good: Optional[Good] = None
 
-    def wrote(self, text):
+    def wrote(self, text: str | None) -> bool:
         """True if text is exactly what we wrote last."""
         return text is not None and digest(text) == self.after
 
 
-def roll_back(text, memory):
+def roll_back(text: str | None, memory: Memory | None) -> tuple[str | None, Memory | None]:
     """Return (text to go back to, Memory that belongs to it or None) for a text that we wrote and that is not taken.
 
     That is the last text that was in effect, or the one without us. Returns (text, memory) if memory is None or the
@@ -73,17 +73,18 @@ def roll_back(text, memory):
     if memory is None or not memory.wrote(text):
         return text, memory
     back = memory.good.text if memory.good is not None else memory.before
-    if back == memory.before:
+    if back is None or back == memory.before:
+        # Without a file there is nothing of ours left to remember.
         return back, None
     return back, replace(memory, after=digest(back), good=None)
 
 
-def digest(text):
+def digest(text: str) -> str:
     """Return the SHA-256 of a text's UTF-8 bytes in hex."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def keep_slot(slots, name, current, wanted):
+def keep_slot(slots: dict[str, Slot], name: str, current: str | None, wanted: str) -> dict[str, Slot]:
     """Return slots with name noted: current is what is there now (raw text or None), wanted what will be.
 
     A value that already is as wanted is not ours unless we noted it earlier; one that we set earlier keeps what
@@ -96,7 +97,7 @@ def keep_slot(slots, name, current, wanted):
     return dict(slots, **{name: Slot(wanted, before)})
 
 
-def dumps(memory, config_path, name):
+def dumps(memory: Memory, config_path: str, name: str) -> str:
     """Return the memory file's text."""
     data: Dict[str, Any] = {
         "format": FORMAT,
@@ -112,7 +113,7 @@ def dumps(memory, config_path, name):
     return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
-def loads(text):
+def loads(text: str) -> Memory:
     """Return the Memory in a memory file's text. Raises ValueError if it is not one."""
     data = json.loads(text)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -129,7 +130,7 @@ def loads(text):
     return memory
 
 
-def file_name(config_path, name):
+def file_name(config_path: str, name: str) -> str:
     """Return the memory file's name for a configuration file (absolute path) and a runtime name."""
     readable = "".join(c if c.isalnum() or c in ".-" else "_" for c in config_path.strip("/"))[-80:]
     return "%s.%s.json" % (readable, digest(config_path + "\0" + name)[:12])

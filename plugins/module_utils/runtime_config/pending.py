@@ -28,7 +28,7 @@ class Pending:
     reasons: List[str] = field(default_factory=list)
     restarts: int = 0
 
-    def add(self, level, reason):
+    def add(self, level: str, reason: str) -> None:
         """Note a reason; the strongest level wins."""
         self.level = max(self.level, level, key=LEVELS.index)
         self.reasons.append(reason)
@@ -82,7 +82,7 @@ def docker(
     return pending
 
 
-def _cdi_by_file(config, version):
+def _cdi_by_file(config: dict[str, Any], version: str) -> bool:
     """Whether a dockerd of this version (str) has CDI on with this file; it is on by default since 28.2."""
     features = config.get("features")
     asked = features.get("cdi") if isinstance(features, dict) else None
@@ -92,7 +92,7 @@ def _cdi_by_file(config, version):
     return number is not None and (int(number.group(1)), int(number.group(2))) >= (28, 2)
 
 
-def _reload_hazard(pending, config, live):
+def _reload_hazard(pending: Pending, config: dict[str, Any], live: dict[str, Any]) -> None:
     if "runtimes" not in config:
         return
     runtimes = config["runtimes"]
@@ -107,7 +107,7 @@ def _reload_hazard(pending, config, live):
         )
 
 
-def _docker_runtime(pending, config, live, wanted):
+def _docker_runtime(pending: Pending, config: dict[str, Any], live: dict[str, Any], wanted: DockerWanted) -> None:
     known = live["runtimes"].get(wanted.name)
     entry = (config.get("runtimes") or {}).get(wanted.name)
     if entry is None:
@@ -129,7 +129,7 @@ def _docker_runtime(pending, config, live, wanted):
             )
 
 
-def _docker_default(pending, config, live, wanted):
+def _docker_default(pending: Pending, config: dict[str, Any], live: dict[str, Any], wanted: DockerWanted) -> None:
     running = live["default_runtime"]
     in_file = config.get("default-runtime")
     expected = in_file or "runc"
@@ -142,7 +142,7 @@ def _docker_default(pending, config, live, wanted):
     )
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     return "not set" if value in (None, "", []) else repr(value)
 
 

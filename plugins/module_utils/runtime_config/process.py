@@ -25,7 +25,7 @@ class Daemon:
     started: Optional[float]
 
 
-def find(program, socket_path, pid_file=None, proc=PROC):
+def find(program: str, socket_path: str, pid_file: str | None = None, proc: str = PROC) -> Daemon | None:
     """Return the Daemon that runs program (str, its name in /proc/<pid>/comm), or None.
 
     The one that listens on the socket, else the one in the pid file: with socket activation the listener
@@ -37,21 +37,22 @@ def find(program, socket_path, pid_file=None, proc=PROC):
     return None
 
 
-def _listener(path, timeout=5.0):
+def _listener(path: str, timeout: float = 5.0) -> int | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(timeout)
         connection.connect(path)
         size = struct.calcsize("3i")
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-        return struct.unpack("3i", credentials)[0]
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
     except OSError:
         return None
     finally:
         connection.close()
 
 
-def _from_file(path):
+def _from_file(path: str | None) -> int | None:
     try:
         with open(path or "", encoding="ascii") as stream:
             return int(stream.read(32))
@@ -59,7 +60,7 @@ def _from_file(path):
         return None
 
 
-def _read(pid, name, proc):
+def _read(pid: int, name: str, proc: str) -> bytes:
     try:
         with open(os.path.join(proc, str(pid), name), "rb") as stream:
             return stream.read()
@@ -67,16 +68,16 @@ def _read(pid, name, proc):
         return b""
 
 
-def _comm(pid, proc):
+def _comm(pid: int, proc: str) -> str:
     return _read(pid, "comm", proc).decode("utf-8", "replace").strip()
 
 
-def _arguments(pid, proc):
+def _arguments(pid: int, proc: str) -> list[str]:
     raw = _read(pid, "cmdline", proc).decode("utf-8", "replace")
     return raw.rstrip("\0").split("\0")[1:]
 
 
-def _started(pid, proc):
+def _started(pid: int, proc: str) -> float | None:
     # The name in parentheses may hold anything; field 22 (start, clock ticks since boot) is the 20th behind it.
     fields = _read(pid, "stat", proc).rpartition(b")")[2].split()
     if len(fields) < 20:

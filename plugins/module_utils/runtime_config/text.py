@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 BOM = "\ufeff"
+_INDENT = re.compile("[\ufeff \t]*")
 
 
 class ConfigError(Exception):
@@ -18,20 +20,20 @@ class ConfigError(Exception):
     columns in characters.
     """
 
-    def __init__(self, message, line=None, column=None):
+    def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
         self.column = column
 
-    def describe(self, path):
+    def describe(self, path: str) -> str:
         """Return the message with the file's path and the place in it as one str."""
-        if self.line is None:
+        if self.line is None or self.column is None:
             return "%s: %s" % (path, self.message)
         return "%s, line %d, column %d: %s" % (path, self.line, self.column, self.message)
 
 
-def position(text, offset):
+def position(text: str, offset: int) -> tuple[int, int]:
     """Return (line, column), both from 1, of the character at offset; a byte order mark has no column."""
     start = text.rfind("\n", 0, offset) + 1
     line = text.count("\n", 0, offset) + 1
@@ -41,13 +43,13 @@ def position(text, offset):
     return line, column
 
 
-def error_at(text, offset, message):
+def error_at(text: str, offset: int, message: str) -> ConfigError:
     """Return a ConfigError for the character at offset."""
     line, column = position(text, offset)
     return ConfigError(message, line, column)
 
 
-def decode(data):
+def decode(data: bytes) -> str:
     """Decode a file's bytes to str so that encoding the str gives the same bytes; a byte order mark is kept.
 
     Raises ConfigError for anything that is not UTF-8.
@@ -64,12 +66,23 @@ def decode(data):
         raise ConfigError(message, line, column) from error
 
 
-def newline_of(text):
+def match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return the offset behind the match that begins at start; start itself if there is none."""
+    match = pattern.match(text, start)
+    return start if match is None else match.end()
+
+
+def indent_of(line: str) -> str:
+    """Return the white space that a line begins with, without a byte order mark."""
+    return line[: match_end(_INDENT, line, 0)].lstrip(BOM)
+
+
+def newline_of(text: str) -> str:
     """Return the line ending of the first line: CRLF or LF (also for a text without a line ending)."""
     end = text.find("\n")
     return "\r\n" if end > 0 and text[end - 1] == "\r" else "\n"
 
 
-def replace(text, start, end, new):
+def replace(text: str, start: int, end: int, new: str) -> str:
     """Return text with text[start:end] replaced by new."""
     return text[:start] + new + text[end:]

@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from .text import BOM, error_at, position
+from .text import BOM, ConfigError, error_at, match_end, position
 
 MAX_DEPTH = 100
 
@@ -90,9 +90,9 @@ class Document:
     root: Table
     headers: List[Header] = field(default_factory=list)
 
-    def find(self, path):
+    def find(self, path: Sequence[str]) -> list[Table] | Entry | Table | None:
         """Return the Table, Entry or list of Tables at a path of keys, or None; looks into inline tables."""
-        here = self.root
+        here: Table | Entry | list[Table] | None = self.root
         for key in path:
             if isinstance(here, Entry):
                 here = here.value.table
@@ -103,37 +103,37 @@ class Document:
                 return None
         return here
 
-    def raw(self, value):
+    def raw(self, value: Value) -> str:
         """Return a Value as it stands in the text."""
         return self.text[value.start : value.end]
 
 
 class _Scanner:
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = len(BOM) if text.startswith(BOM) else 0
 
-    def fail(self, message, offset=None):
+    def fail(self, message: str, offset: int | None = None) -> ConfigError:
         return error_at(self.text, self.at if offset is None else offset, message)
 
-    def starts(self, token):
+    def starts(self, token: str) -> bool:
         return self.text.startswith(token, self.at)
 
-    def found(self):
+    def found(self) -> str:
         if self.at >= len(self.text):
             return "the end of the file"
         character = self.text[self.at]
         return "the end of the line" if character in "\r\n" else repr(character)
 
-    def blank(self):
-        self.at = _BLANK.match(self.text, self.at).end()
+    def blank(self) -> None:
+        self.at = match_end(_BLANK, self.text, self.at)
 
-    def blank_and_lines(self):
+    def blank_and_lines(self) -> None:
         """Skip white space, line ends and comments."""
         while True:
             self.blank()
             if self.starts("#"):
-                self.at = _COMMENT.match(self.text, self.at).end()
+                self.at = match_end(_COMMENT, self.text, self.at)
             if self.starts("\n") or self.starts("\r\n"):
                 self.at += 1 if self.starts("\n") else 2
             elif self.at < len(self.text) and self.starts("#"):
@@ -141,14 +141,14 @@ class _Scanner:
             else:
                 return
 
-    def line_end(self):
+    def line_end(self) -> None:
         self.blank()
         if self.starts("#"):
-            self.at = _COMMENT.match(self.text, self.at).end()
+            self.at = match_end(_COMMENT, self.text, self.at)
         if not (self.at >= len(self.text) or self.starts("\n") or self.starts("\r\n")):
             raise self.fail("expected the end of the line, found %s" % self.found())
 
-    def document(self):
+    def document(self) -> Document:
         root = Table("root", self.at, self.at)
         document = Document(self.text, root)
         current = root
@@ -164,7 +164,7 @@ class _Scanner:
                 current.end = entry.value.end
             self.line_end()
 
-    def header(self, document):
+    def header(self, document: Document) -> Table:
         start = self.at
         array = self.starts("[[")
         self.at += 2 if array else 1
@@ -177,7 +177,7 @@ class _Scanner:
         document.headers.append(Header(tuple(path), start, self.at, table))
         return table
 
-    def open_table(self, root, path, start, array):
+    def open_table(self, root: Table, path: Sequence[str], start: int, array: bool) -> Table:
         here = root
         for key in path[:-1]:
             below = here.entries.setdefault(key, Table("implicit", start, start))
@@ -200,19 +200,19 @@ class _Scanner:
             raise self.taken(path, there, start)
         return there
 
-    def enter(self, below, path, start):
+    def enter(self, below: Table | Entry | list[Table], path: Sequence[str], start: int) -> Table:
         if isinstance(below, list):
             return below[-1]
         if isinstance(below, Entry):
             raise self.taken(path, below, start)
         return below
 
-    def taken(self, path, there, start):
+    def taken(self, path: Sequence[str], there: Table | Entry | list[Table], start: int) -> ConfigError:
         first = there[0] if isinstance(there, list) else there
         line, column = position(self.text, first.start)
         return self.fail("%s is already there in line %d, column %d" % (path_text(path), line, column), start)
 
-    def statement(self, table, depth):
+    def statement(self, table: Table, depth: int) -> Entry:
         start = self.at
         path = self.key()
         if not self.starts("="):
@@ -234,7 +234,7 @@ class _Scanner:
             here.end = entry.value.end
         return entry
 
-    def key(self):
+    def key(self) -> list[str]:
         """Read a dotted key and the white space around it."""
         parts = []
         while True:
@@ -254,7 +254,7 @@ class _Scanner:
                 return parts
             self.at += 1
 
-    def value(self, depth):
+    def value(self, depth: int) -> Value:
         if depth > MAX_DEPTH:
             raise self.fail("nested deeper than %d levels" % MAX_DEPTH)
         start = self.at
@@ -276,7 +276,7 @@ class _Scanner:
             return self.inline(depth)
         return self.scalar()
 
-    def scalar(self):
+    def scalar(self) -> Value:
         start = self.at
         match = _SCALAR.match(self.text, self.at)
         if not match:
@@ -296,7 +296,7 @@ class _Scanner:
             return Value("float", start, self.at, number if math.isfinite(number) else raw)
         raise self.fail("%r is not a value; strings need quotes" % raw, start)
 
-    def array(self, depth):
+    def array(self, depth: int) -> Value:
         node = Value("array", self.at, self.at)
         self.at += 1
         self.blank_and_lines()
@@ -313,7 +313,7 @@ class _Scanner:
         node.end = self.at
         return node
 
-    def inline(self, depth):
+    def inline(self, depth: int) -> Value:
         start = self.at
         table = Table("inline", start, start)
         self.at += 1
@@ -333,30 +333,30 @@ class _Scanner:
         _seal(table)
         return Value("inline", start, self.at, None, [], table)
 
-    def basic_string(self):
+    def basic_string(self) -> str:
         start = self.at
-        good = _BASIC.match(self.text, start).end()
+        good = match_end(_BASIC, self.text, start)
         if not self.text.startswith('"', good):
             raise self.bad_string(good, start)
         self.at = good + 1
         return _unescape(self, self.text[start + 1 : good], start + 1)
 
-    def literal_string(self):
+    def literal_string(self) -> str:
         start = self.at
-        good = _LITERAL.match(self.text, start).end()
+        good = match_end(_LITERAL, self.text, start)
         if not self.text.startswith("'", good):
             raise self.bad_string(good, start)
         self.at = good + 1
         return self.text[start + 1 : good]
 
-    def bad_string(self, good, start):
+    def bad_string(self, good: int, start: int) -> ConfigError:
         if good >= len(self.text) or self.text[good] in "\r\n":
             return self.fail("this string is never closed", start)
         if self.text[good] == "\\":
             return self.fail("bad escape in a string; a backslash itself is written \\\\", good)
         return self.fail("control character in a string", good)
 
-    def multi_line(self, quotes, escapes):
+    def multi_line(self, quotes: str, escapes: bool) -> str:
         start = self.at
         self.at += 3
         first = self.at
@@ -382,8 +382,8 @@ class _Scanner:
         return _unescape(self, content, first)
 
 
-def _unescape(scanner, raw, start):
-    def one(match):
+def _unescape(scanner: _Scanner, raw: str, start: int) -> str:
+    def one(match: re.Match[str]) -> str:
         code = match.group(1)
         if code[0] not in "uU":
             return _ESCAPES[code]
@@ -395,7 +395,7 @@ def _unescape(scanner, raw, start):
     return re.sub(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", one, raw)
 
 
-def _seal(table):
+def _seal(table: Table) -> None:
     """Make the dotted tables inside an inline table inline as well: nothing may be added to either."""
     for below in table.entries.values():
         if isinstance(below, Table):
@@ -403,33 +403,33 @@ def _seal(table):
             _seal(below)
 
 
-def scan(text):
+def scan(text: str) -> Document:
     """Return the Document of a TOML text. Raises ConfigError with line and column."""
     return _Scanner(text).document()
 
 
-def key_text(key):
+def key_text(key: str) -> str:
     """Return a key as TOML: bare if it may be, else in double quotes."""
     return key if _BARE.fullmatch(key) else string_text(key)
 
 
-def path_text(path):
+def path_text(path: Sequence[str]) -> str:
     """Return a path of keys as TOML."""
     return ".".join(key_text(key) for key in path)
 
 
-def string_text(string):
+def string_text(string: str) -> str:
     """Return a str as a TOML basic string."""
     escaped = string.replace("\\", "\\\\").replace('"', '\\"')
     return '"%s"' % re.sub("[\x00-\x1f\x7f]", lambda match: "\\u%04x" % ord(match.group()), escaped)
 
 
-def value_of(raw):
+def value_of(raw: str) -> Any:
     """Return a value written as TOML text (str) as plain Python data."""
     return to_python(scan("x = %s\n" % raw).find(("x",)))
 
 
-def to_python(value):
+def to_python(value: Any) -> Any:
     """Return a Value, Entry, Table or list of Tables as plain Python data."""
     if isinstance(value, list):
         return [to_python(item) for item in value]

@@ -220,6 +220,8 @@ def test_roll_back_goes_to_what_was_in_effect_else_to_what_was_without_us():
     assert memory.roll_back("new", written("old", "new", memory.Good("old"))) == ("old", None)
     assert memory.roll_back("new", written("old", "new")) == ("old", None)
     assert memory.roll_back("new", written(None, "new", memory.Good(None))) == (None, None)
+    # The daemon knew no file, and one that it has not read yet was there before us.
+    assert memory.roll_back("new", written("old", "new", memory.Good(None))) == (None, None)
     # Somebody has been there since, or nobody ever was.
     assert memory.roll_back("edited", ours) == ("edited", ours)
     assert memory.roll_back("new", None) == ("new", None)
