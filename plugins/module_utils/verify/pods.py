@@ -42,14 +42,15 @@ def definition(kind, node, resource, amount, run, options):
         amount (int): how many.
         run (str): what tells the pods of one run from those of another.
         options (dict): ``namespace``, ``image``, ``runtime_class`` (empty: none), ``tolerations`` and ``timeout``
-            (seconds after which the pod ends even if nobody removes it).
+            (seconds; after twice as many the pod ends even if nobody removes it).
 
     Returns:
         dict: the Pod.
     """
     spec = {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": int(options["timeout"]),
+        # the pods are made one after the other, and the first must not end before the last was looked at
+        "activeDeadlineSeconds": 2 * int(options["timeout"]),
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
