@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any, Callable
 
 from . import process, runtimes, settings
 
@@ -21,7 +22,7 @@ _DOCKERSHIM_OPTIONS = ("docker-endpoint", "network-plugin", "cni-bin-dir", "cni-
 _KEY = "containerRuntimeEndpoint"
 
 
-def gather(root="/", run=None):
+def gather(root: str = "/", run: Callable[..., Any] | None = None) -> dict[str, Any]:
     """The facts as the module returns them.
 
     Args:
@@ -46,7 +47,9 @@ def gather(root="/", run=None):
     }
 
 
-def _decide(root, found, installed, run):
+def _decide(
+    root: str, found: dict[str, Any] | None, installed: dict[str, Any], run: Callable[..., Any] | None
+) -> tuple[str | None, str | None, str | None]:
     """(endpoint, runtime, source): the first of command line, files, defaults and sockets that tells."""
     if found is None:
         told = _kubeadm_leftovers(root)
@@ -60,12 +63,14 @@ def _decide(root, found, installed, run):
     return None, runtime, "sockets" if runtime else None
 
 
-def _named(endpoint, source):
+def _named(endpoint: str, source: str) -> tuple[str | None, str | None, str | None]:
     endpoint = endpoint if "://" in endpoint else "unix://" + endpoint
     return endpoint, runtimes.of_endpoint(endpoint), source
 
 
-def _kubelet(root, found, run):
+def _kubelet(
+    root: str, found: dict[str, Any], run: Callable[..., Any] | None
+) -> tuple[str | None, str | None, str | None] | None:
     arguments = found["arguments"]
     if found["kind"] == "kubelite":
         arguments = [arguments[0], *_kubelite_words(root, arguments)]
@@ -87,12 +92,12 @@ def _kubelet(root, found, run):
     return (None, "docker", "default") if before_1_24 else _named(_DEFAULT_ENDPOINT, "default")
 
 
-def _kubelite_words(root, arguments):
+def _kubelite_words(root: str, arguments: list[str]) -> list[str]:
     path = process.option(arguments, "kubelet-args-file") or "/var/snap/microk8s/current/args/kubelet"
     return [word.replace("${SNAP_COMMON}", "/var/snap/microk8s/common") for word in settings.words(root, path)]
 
 
-def _k3s(root, arguments):
+def _k3s(root: str, arguments: list[str]) -> tuple[str | None, str | None, str | None]:
     endpoint = process.option(arguments, "container-runtime-endpoint") or _k3s_key(root, "container-runtime-endpoint")
     if endpoint:
         return _named(endpoint, "config file")
@@ -107,13 +112,13 @@ def _k3s(root, arguments):
     return _named(_K3S_CONTAINERD, "default")
 
 
-def _k3s_key(root, name):
+def _k3s_key(root: str, name: str) -> str | None:
     return settings.directory_key(root, "/etc/rancher/k3s/config.yaml.d", name, (".yaml", ".yml")) or settings.file_key(
         root, "/etc/rancher/k3s/config.yaml", name
     )
 
 
-def _kubeadm_leftovers(root):
+def _kubeadm_leftovers(root: str) -> tuple[str | None, str | None, str | None] | None:
     """What kubeadm wrote down for a kubelet that does not run right now."""
     words = ["kubelet", *settings.words(root, "/var/lib/kubelet/kubeadm-flags.env")]
     words = [word.replace("KUBELET_KUBEADM_ARGS=", "") for word in words]
@@ -124,7 +129,7 @@ def _kubeadm_leftovers(root):
     return _named(endpoint, "config file") if endpoint else None
 
 
-def _before_1_24(root, found, arguments, run):
+def _before_1_24(root: str, found: dict[str, Any], arguments: list[str], run: Callable[..., Any] | None) -> bool | None:
     """Whether this kubelet still has dockershim; None when nothing tells."""
     if runtimes.first_socket(root, ("run/dockershim.sock", "var/run/dockershim.sock")):
         return True
@@ -138,7 +143,7 @@ def _before_1_24(root, found, arguments, run):
     return (int(match.group(1)), int(match.group(2))) < (1, 24) if match else None
 
 
-def _by_sockets(root, installed):
+def _by_sockets(root: str, installed: dict[str, Any]) -> str | None:
     """The runtime that a kubelet would most likely find; Docker before the containerd that it runs on."""
     if runtimes.first_socket(root, runtimes.DOCKER_SHIMS):
         return "docker"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 # Part of a kubelet's command line or program -> the distribution that starts it so. The first that fits wins.
 _FLAVORS = (
@@ -19,7 +20,7 @@ _FLAVORS = (
 )
 
 
-def find(root="/"):
+def find(root: str = "/") -> dict[str, Any] | None:
     """The kubelet of this machine.
 
     Processes inside of other PID namespaces are left out: they belong to containers, as the kubelets of kind or of a
@@ -42,7 +43,7 @@ def find(root="/"):
     return min(found, key=lambda process: process["kind"] != "kubelet") if found else None
 
 
-def split(cmdline):
+def split(cmdline: bytes | None) -> list[str]:
     """The arguments of a process.
 
     Args:
@@ -58,7 +59,7 @@ def split(cmdline):
     return arguments
 
 
-def option(arguments, name):
+def option(arguments: list[str], name: str) -> str | None:
     """The value of an option on a kubelet's command line.
 
     Args:
@@ -82,7 +83,7 @@ def option(arguments, name):
     return value
 
 
-def _kind(arguments):
+def _kind(arguments: list[str]) -> str | None:
     program = os.path.basename(arguments[0]) if arguments else ""
     if program in ("kubelet", "kubelite"):
         return program
@@ -93,7 +94,7 @@ def _kind(arguments):
     return None
 
 
-def _flavor(kind, arguments):
+def _flavor(kind: str | None, arguments: list[str]) -> str | None:
     if kind == "k3s":
         return "k3s"
     if kind == "kubelite":
@@ -105,20 +106,20 @@ def _flavor(kind, arguments):
     return None
 
 
-def _nested(status):
+def _nested(status: bytes | None) -> bool:
     """Whether a process lives in a PID namespace below the one that this /proc shows (proc(5), NSpid)."""
     match = re.search(rb"^NSpid:[ \t]*(.*)$", status or b"", re.MULTILINE)
-    return bool(match) and len(match.group(1).split()) > 1
+    return match is not None and len(match.group(1).split()) > 1
 
 
-def _names(folder):
+def _names(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError:
         return []
 
 
-def _read(root, path):
+def _read(root: str, path: str) -> bytes | None:
     try:
         with open(os.path.join(root, path), "rb") as file:
             return file.read()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from typing import Any, Callable
 
 # Sockets, in the order of preference, and the program of each runtime. k3s and RKE2 bring a containerd of their own.
 SOCKETS = {
@@ -32,7 +33,7 @@ DOCKER_SHIMS = (
 )
 
 
-def installed(root="/", run=None):
+def installed(root: str = "/", run: Callable[..., Any] | None = None) -> dict[str, dict[str, Any]]:
     """The runtimes that are there.
 
     A runtime counts as installed when its socket or its program exists.
@@ -58,7 +59,7 @@ def installed(root="/", run=None):
     return runtimes
 
 
-def first_socket(root, paths):
+def first_socket(root: str, paths: tuple[str, ...]) -> str | None:
     """The first of the paths that is a socket; None when none is.
 
     Returns:
@@ -73,14 +74,14 @@ def first_socket(root, paths):
     return None
 
 
-def version(run, program):
+def version(run: Callable[..., Any], program: str) -> str | None:
     """The version that ``program --version`` prints, without v and a distribution's suffix; None: it prints none."""
     status, output, _errors = run([program, "--version"])
     match = re.search(r"\bv?(\d+\.\d+(?:\.\d+)?(?:-[0-9A-Za-z.]+)?)", output) if status == 0 else None
     return match.group(1) if match else None
 
 
-def of_endpoint(endpoint):
+def of_endpoint(endpoint: str) -> str | None:
     """The runtime behind a CRI endpoint.
 
     Args:
@@ -97,7 +98,7 @@ def of_endpoint(endpoint):
     return None
 
 
-def _program(root, name):
+def _program(root: str, name: str) -> str | None:
     for directory in _DIRECTORIES:
         path = os.path.join(directory, name)
         if os.access(os.path.join(root, path), os.X_OK):

@@ -15,7 +15,7 @@ _KEY = re.compile(r"""^(?P<key>"[^"]*"|'[^']*'|[^\s#:'"\[\]{},&*!|>%@`?-][^#:]*?
 _NULL = ("", "~", "null", "Null", "NULL")
 
 
-def key(text, name):
+def key(text: str, name: str) -> str | None:
     """The text of a key at the top level of a YAML or JSON document.
 
     Only what a kubelet's configuration holds there is understood: a mapping in block style, or JSON. A key of the same
@@ -51,13 +51,13 @@ def key(text, name):
     return None
 
 
-def file_key(root, path, name):
+def file_key(root: str, path: str, name: str) -> str | None:
     """As ``key``, of a file below ``root``; None when the file is missing or unreadable."""
     content = _read(root, path)
     return None if content is None else key(content, name)
 
 
-def directory_key(root, path, name, suffix):
+def directory_key(root: str, path: str, name: str, suffix: str | tuple[str, str]) -> str | None:
     """As ``file_key``, over a directory of drop-ins: the last file that has the key wins.
 
     The kubelet sorts the ``*.conf`` files of ``--config-dir`` by name (Kubernetes, "Set Kubelet Parameters Via A
@@ -74,7 +74,7 @@ def directory_key(root, path, name, suffix):
     return value
 
 
-def words(root, path):
+def words(root: str, path: str) -> list[str]:
     """The words of a file of command line options, like MicroK8s's ``args/kubelet`` or kubeadm's environment file.
 
     Returns:
@@ -92,7 +92,7 @@ def words(root, path):
     return found
 
 
-def _read(root, path):
+def _read(root: str, path: str) -> str | None:
     try:
         with open(os.path.join(root, path.lstrip("/")), encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -100,7 +100,7 @@ def _read(root, path):
         return None
 
 
-def _scalar(text):
+def _scalar(text: str) -> str | None:
     """A YAML scalar on one line: plain, 'single' or "double" quoted; None for null and for anything that goes on."""
     text = text.strip()
     if text.startswith("'"):
