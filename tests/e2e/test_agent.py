@@ -6,15 +6,13 @@ The tests build on each other in the order of this file.
 from __future__ import annotations
 
 import json
-import os
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.demo import pods
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -29,19 +27,10 @@ FEATURES = '{"device_plugin_agent_features": ["events", "annotations", "acknowle
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
     """A node with the device plugin on it, and all that its agent can write."""
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    made = Handle(cluster.up(SPEC, say), SPEC.node_name(1))
-    run = made.playbook("site.yml", "--skip-tags", "verify", "-e", FEATURES)
-    assert run.returncode == 0, run.output
-    say("the device plugin is there")
-    yield made
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as made:
+        run = made.playbook("site.yml", "--skip-tags", "verify", "-e", FEATURES)
+        assert run.returncode == 0, run.output
+        yield made
 
 
 def metadata(machine: Handle) -> dict[str, Any]:
