@@ -78,6 +78,9 @@ def test_check_run_again_and_back(site, tmp_path):
     assert Path(first["backup_file"]).read_bytes() == OLD
     assert (etc / "daemon.json").is_symlink()
     assert (etc / "real.json").stat().st_mode & 0o777 == 0o640
+    # a configuration may hold credentials: neither its backup nor our memory of it is more readable than itself
+    assert Path(first["backup_file"]).stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "memory").stat().st_mode & 0o777 == 0o700
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "memory").iterdir()] == [0o600]
 
     after = tree(tmp_path)
