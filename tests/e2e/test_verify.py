@@ -1,0 +1,324 @@
+"""verify.yml on a cluster of two nodes: what it proves when all is well, and what it says when a link is broken.
+
+The tests build on each other in the order of this file. Each breaks something for real, lets verify look, and mends it.
+Two nodes are broken at a time, each in its own way, so that a run tells of both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sim.cluster import cluster, docker
+from tests.sim.cluster.use import ROOT, Handle, wait_for
+
+SPEC = cluster.Spec("verify", nodes=2, gpus=2)
+FIRST, SECOND = SPEC.node_name(1), SPEC.node_name(2)
+NAMESPACE = "nvidia-device-plugin"
+READER, BLIND = "kubegpu-reader", "kubegpu-blind"
+# nothing here is started anew, so that nothing is to be waited for
+AT_ONCE = ("-e", "verify_registration_timeout=0")
+NO_POD = ("-e", "verify_image=", "-e", json.dumps({"verify_docker_image": ""}))
+NODE_ONLY = ("-e", "kubegpu_cluster=false")
+
+Links = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Handle]:
+    started = time.monotonic()
+
+    def say(message: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
+
+    cluster.down(SPEC.name)
+    handle = Handle(cluster.up(SPEC, say), FIRST)
+    run = handle.playbook("site.yml", "--skip-tags", "verify")
+    assert run.returncode == 0, run.output
+    yield handle
+    if not os.environ.get("KUBEGPU_E2E_KEEP"):
+        cluster.down(SPEC.name)
+
+
+@pytest.fixture(autouse=True)
+def answers_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "ansible.posix.json")
+
+
+def play(machine: Handle, name: str, *arguments: str) -> dict[str, Any]:
+    """What the callback ansible.posix.json tells of a run."""
+    run = machine.playbook(name, *arguments)
+    start = run.output.find('{\n    "custom_stats"')
+    assert start >= 0, run.output
+    return dict(json.JSONDecoder().raw_decode(run.output[start:])[0])
+
+
+def verify(machine: Handle, *arguments: str) -> dict[str, Links]:
+    """The links by node."""
+    answer = play(machine, "verify.yml", *arguments)
+    found: dict[str, Links] = {}
+    for task in answer["plays"][-1]["tasks"]:
+        for host, result in task["hosts"].items():
+            for link in result.get("ansible_facts", {}).get("kubegpu_verify", []):
+                found.setdefault(host, {})[link["name"]] = link
+    assert found, answer
+    return found
+
+
+def test_pods(machine: Handle) -> list[str]:
+    return machine.kubectl("get", "pods", "-A", "-l", "kubegpu.nvidia/verify", "-o", "name").split()
+
+
+test_pods.__test__ = False  # type: ignore[attr-defined]
+
+
+def test_a_killed_run_leaves_pods_and_the_next_one_proves_all_and_removes_them(machine: Handle) -> None:
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(machine.inventory)]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    command += ["playbooks/verify.yml", *NO_POD]
+    killed = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for("the test pods", lambda: test_pods(machine))
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert test_pods(machine)
+
+    for node, links in verify(machine).items():
+        assert {name: link["status"] for name, link in links.items() if link["status"] != "passed"} == {
+            "crio": "skipped"
+        }, node
+        assert "a pod with limits 2 saw 2 GPUs" in links["all_gpus"]["detail"]
+        assert "Insufficient nvidia.com/gpu" in links["one_more"]["detail"]
+    assert test_pods(machine) == []
+
+
+@dataclass(frozen=True)
+class Break:
+    """A link that is broken on one node: how, how it is mended, and what verify has to say."""
+
+    link: str
+    cause: str
+    remedy: str
+    harm: str
+    mend: str
+    where: tuple[str, ...] = NODE_ONLY
+
+
+# what is broken on the first node and on the second, in one run
+PAIRS = [
+    (
+        Break("driver", "does not answer", "dmesg", "nvml-sim unload", "nvml-sim load"),
+        Break(
+            "toolkit",
+            "nvidia-container-runtime is missing",
+            "install the toolkit again",
+            "mv /usr/bin/nvidia-container-runtime /root/",
+            "mv /root/nvidia-container-runtime /usr/bin/",
+        ),
+    ),
+    (
+        Break(
+            "docker",
+            "the runtime nvidia is not in its configuration",
+            "tag docker_runtime",
+            "cp -a /etc/docker/daemon.json /root/ && echo '{}' >/etc/docker/daemon.json",
+            "cp -a /root/daemon.json /etc/docker/",
+        ),
+        Break(
+            "containerd",
+            "the runtime nvidia is not in its configuration",
+            "tag containerd_runtime",
+            "cp -a /etc/containerd/config.toml /root/ && echo 'version = 2' >/etc/containerd/config.toml",
+            "cp -a /root/config.toml /etc/containerd/",
+        ),
+    ),
+    (
+        Break(
+            "docker",
+            "is due",
+            "tag docker_runtime",
+            "cp -a /etc/docker/daemon.json /root/ && echo '{}' >/etc/docker/daemon.json && systemctl restart docker"
+            " && cp -a /root/daemon.json /etc/docker/",
+            "systemctl reload docker",
+        ),
+        Break(
+            "containerd",
+            "a restart is due",
+            "tag containerd_runtime",
+            "cp -a /etc/containerd/config.toml /root/ && touch /etc/containerd/config.toml",
+            "cp -a /root/config.toml /etc/containerd/",
+        ),
+    ),
+]
+IN_CLUSTER = [
+    (
+        Break(
+            "plugin",
+            "has not the label nvidia.com/gpu.present=true",
+            "tag device_plugin",
+            f"kubectl label node {FIRST} nvidia.com/gpu.present-",
+            f"kubectl label node {FIRST} nvidia.com/gpu.present=true",
+        ),
+        Break(
+            "plugin",
+            "has the taint dedicated:NoExecute",
+            "device_plugin_tolerations",
+            f"kubectl taint node {SECOND} dedicated=x:NoExecute",
+            f"kubectl taint node {SECOND} dedicated-",
+        ),
+    ),
+]
+
+
+def plugins_ready(machine: Handle) -> int:
+    jsonpath = "jsonpath={.items[*].status.containerStatuses[0].ready}"
+    return machine.kubectl("get", "pods", "-n", NAMESPACE, "-o", jsonpath).split().count("true")
+
+
+def healthy(machine: Handle) -> None:
+    wait_for("the plugins", lambda: plugins_ready(machine) == 2)
+    for node in (FIRST, SECOND):
+        wait_for(f"the GPUs of {node}", lambda node=node: machine_gpus(machine, node) == 2)  # type: ignore[misc]
+
+
+def machine_gpus(machine: Handle, node: str) -> int:
+    return int(machine.get("node", node)["status"]["allocatable"].get("nvidia.com/gpu", "0"))
+
+
+def said(links: Links, broken: Break) -> None:
+    """The first link that failed is the one that was broken, with its cause and remedy."""
+    failed = next((link for link in links.values() if link["status"] == "failed"), None)
+    assert failed is not None, links
+    assert failed["name"] == broken.link
+    assert broken.cause in failed["detail"]
+    assert broken.remedy in failed["remedy"]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: "-".join(broken.link for broken in pair))
+def test_a_link_of_the_node_that_is_broken_is_named(machine: Handle, pair: tuple[Break, Break]) -> None:
+    nodes = dict(zip((FIRST, SECOND), pair, strict=True))
+    try:
+        for node, broken in nodes.items():
+            docker.run("exec", node, "bash", "-c", broken.harm)
+        found = verify(machine, *NODE_ONLY, *NO_POD)
+    finally:
+        for node, broken in nodes.items():
+            docker.run("exec", node, "bash", "-c", broken.mend)
+    for node, broken in nodes.items():
+        said(found[node], broken)
+
+
+@pytest.mark.parametrize("pair", IN_CLUSTER, ids=lambda pair: "-".join(broken.link for broken in pair))
+def test_a_plugin_that_is_kept_away_from_its_node_is_named(machine: Handle, pair: tuple[Break, Break]) -> None:
+    healthy(machine)
+    try:
+        for broken in pair:
+            machine.execute("bash", "-c", broken.harm)
+        wait_for("the plugins gone", lambda: not machine.get("pods", "-n", NAMESPACE)["items"])
+        found = verify(machine, *AT_ONCE, *NO_POD)
+    finally:
+        for broken in pair:
+            machine.execute("bash", "-c", broken.mend)
+    for node, broken in zip((FIRST, SECOND), pair, strict=True):
+        said(found[node], broken)
+        assert found[node]["registered"]["status"] == "failed"
+        assert "link plugin" in found[node]["registered"]["remedy"]
+
+
+def kubeconfig(machine: Handle, name: str, **user: str) -> str:
+    """A copy of the cluster's kubeconfig with another user or server; its path."""
+    document = json.loads((machine.folder / "kubeconfig").read_text())
+    document["clusters"][0]["cluster"]["server"] = user.pop("server", document["clusters"][0]["cluster"]["server"])
+    if user:
+        document["users"][0]["user"] = user
+    path = machine.folder / f"kubeconfig-{name}"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def token(machine: Handle, name: str) -> str:
+    """Makes a ServiceAccount; its token."""
+    machine.kubectl("create", "serviceaccount", name, "-n", "default")
+    template = "jsonpath={.data.token}"
+
+    def secret() -> str:
+        names = machine.get("serviceaccount", name, "-n", "default").get("secrets", [])
+        return str(names[0]["name"]) if names else ""
+
+    wait_for(f"the token of {name}", secret)
+    encoded = machine.kubectl("get", "secret", secret(), "-n", "default", "-o", template)
+    return machine.execute("bash", "-c", f"echo {encoded} | base64 -d").strip()
+
+
+def test_what_stands_between_us_and_the_api_is_named(machine: Handle) -> None:
+    healthy(machine)
+    reader, blind = token(machine, READER), token(machine, BLIND)
+    machine.kubectl("create", "clusterrole", READER, "--verb=get,list", "--resource=nodes,pods,events")
+    machine.kubectl(
+        "create", "clusterrolebinding", READER, f"--clusterrole={READER}", f"--serviceaccount=default:{READER}"
+    )
+    quota = ["--hard=pods=0", "-n", NAMESPACE]
+    machine.kubectl("create", "quota", "none", *quota)
+
+    def file(path: str) -> tuple[str, ...]:
+        return ("-e", f"kubegpu_kubeconfig={path}")
+
+    me = "system:serviceaccount:default:"
+    expired = kubeconfig(machine, "expired", token=f"{reader}x")
+    table = [
+        (file("/does/not/exist"), "node", "does not exist", "kubegpu_kubeconfig"),
+        (file(expired), "node", "does not know the user", "expired"),
+        (
+            file(kubeconfig(machine, "away", server="https://127.0.0.1:1")),
+            "node",
+            "cannot be reached",
+            "kubegpu_api_host",
+        ),
+        (file(kubeconfig(machine, "blind", token=blind)), "node", f"{me}{BLIND} may not get nodes", "ClusterRole"),
+        (file(kubeconfig(machine, "reader", token=reader)), "pod", f"{me}{READER} may not create pods", "ClusterRole"),
+        (("-e", "kubegpu_node_name=another"), "node", "no node named another", "kubegpu_node_name"),
+        (
+            ("-e", "verify_resource=example.com/gpu", "-e", "verify_expected_gpus=2"),
+            "registered",
+            "example.com/gpu",
+            "log",
+        ),
+        ((), "pod", "a quota of the namespace is used up", "raise the quota"),
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        common = ("--limit", FIRST, *AT_ONCE, "-e", "verify_timeout=10")
+        runs = list(pool.map(lambda row: verify(machine, *common, *row[0])[FIRST], table))
+    machine.kubectl("delete", "quota", "none", "-n", NAMESPACE)
+    for links, (_arguments, link, cause, remedy) in zip(runs, table, strict=True):
+        said(links, Break(link, cause, remedy, "", ""))
+
+
+def test_a_pod_that_cannot_start_and_gpus_that_others_use(machine: Handle) -> None:
+    healthy(machine)
+    from tests.demo import pods
+
+    taker = pods.gpu_pod("taker", "exec sleep 600")
+    taker["spec"]["nodeName"] = SECOND
+    machine.apply(taker)
+    wait_for("the pod that takes a GPU", lambda: machine.get("pod", "taker")["status"]["phase"] == "Running")
+    found = verify(machine, *AT_ONCE, "-e", "verify_image=localhost/kubegpu/none:1", "-e", "verify_timeout=10")
+    said(found[FIRST], Break("pod", "Pull", "the image is neither on the node", "", ""))
+    assert found[SECOND]["all_gpus"] == {
+        "name": "all_gpus", "status": "skipped", "detail": "1 of 2 are in use, by default/taker", "remedy": "",
+    }  # fmt: skip
+    machine.kubectl("delete", "pod", "taker", "--grace-period=1")
+    assert test_pods(machine) == []
