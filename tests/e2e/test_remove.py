@@ -1,12 +1,15 @@
-"""The way back: what site.yml made goes again, on two nodes of their own.
+"""The way there on a busy cluster that another device plugin has, and the way back, on two nodes of their own.
 
-The tests build on each other in the order of this file.
+The tests build on each other in the order of this file. site.yml's last step, verify, is left to other files.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,19 @@ from tests.sim.cluster.use import Handle, wait_for
 
 SPEC = cluster.Spec("remove", nodes=2, gpus=1)
 FIRST, SECOND = SPEC.node_name(1), SPEC.node_name(2)
+SITE = ("site.yml", "--skip-tags", "verify")
+REPLACE = ("-e", "device_plugin_replace_others=true")
+# The role's manifest of the first release, and something of a still older one that nobody wants any more.
+FORMER = Path(__file__).with_name("former-0.1.0.json")
+LEFT_OVER: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": "nvidia-device-plugin-former",
+        "namespace": "nvidia-device-plugin",
+        "labels": {"app.kubernetes.io/managed-by": "kubegpu.nvidia"},
+    },
+}
 ALL = ("-e", "kubegpu_remove_image=true", "-e", "kubegpu_remove_toolkit=true")
 KINDS = "nodes,namespaces,runtimeclasses,clusterroles,clusterrolebindings"
 NAMESPACED = "daemonsets,configmaps,serviceaccounts,roles,rolebindings"
@@ -30,10 +46,56 @@ def machine() -> Iterator[Handle]:
         yield handle
 
 
+def foreign() -> dict[str, Any]:
+    """What stands for another device plugin: it has the name, and the kubelet's folder, and offers nothing."""
+    pod = pods.gpu_pod("nvidia-device-plugin", "exec sleep 86400", gpus=0)["spec"]
+    del pod["restartPolicy"]
+    pod["volumes"] = [{"name": "folder", "hostPath": {"path": "/var/lib/kubelet/device-plugins"}}]
+    labels = {"app": "foreign-plugin"}
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    metadata = {"name": "nvidia-device-plugin-daemonset", "namespace": "kube-system"}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+
+
+def web() -> dict[str, Any]:
+    """Pods of somebody who wants two of them, wherever they are."""
+    labels = {"app": "web"}
+    pod = pods.gpu_pod("web", "exec sleep 86400", gpus=0)["spec"]
+    del pod["restartPolicy"]
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+
+
 @pytest.fixture(scope="module")
 def untouched(machine: Handle) -> dict[str, set[str]]:
     """What there was before the first run: everything on each node, and the cluster's objects."""
+    machine.apply(foreign())
+    machine.apply(web())
+    wait_for("the other device plugin on both nodes", lambda: foreign_pods(machine) == 2)
+    wait_for("both pods of web", lambda: web_pods(machine) == 2)
     return {**{node: on_node(node) for node in (FIRST, SECOND)}, "cluster": objects(machine)}
+
+
+def foreign_pods(machine: Handle) -> int:
+    daemonset = machine.get("daemonset", "-n", "kube-system", "nvidia-device-plugin-daemonset")
+    return int(daemonset["status"].get("numberReady", 0))
+
+
+def web_pods(machine: Handle) -> int:
+    return int(machine.get("deployment", "web")["status"].get("readyReplicas", 0))
+
+
+def restarts_of_containerd(machine: Handle, allowed: str) -> None:
+    """An inventory variable, for one that is given with -e would win over the playbook's own."""
+    inventory = json.loads(machine.inventory.read_text())
+    inventory["all"]["children"]["gpu_nodes"]["vars"]["containerd_runtime_allow_restart"] = allowed
+    machine.inventory.write_text(json.dumps(inventory))
+
+
+def containerd(node: str) -> str:
+    return docker.run("exec", node, "pgrep", "-x", "containerd")
 
 
 def on_node(node: str) -> set[str]:
@@ -81,9 +143,78 @@ def plugin_nodes(machine: Handle) -> list[str]:
     return sorted(pod["spec"]["nodeName"] for pod in found)
 
 
-def test_nothing_is_taken_while_a_pod_uses_a_gpu(machine: Handle, untouched: dict[str, set[str]]) -> None:
-    run = machine.playbook("site.yml")
+def test_one_node_after_the_other_is_emptied_for_its_restart(machine: Handle, untouched: dict[str, set[str]]) -> None:
+    before = {node: containerd(node) for node in (FIRST, SECOND)}
+    restarts_of_containerd(machine, "never")
+    run = machine.playbook(*SITE, "-e", "kubegpu_drain=true")
+    restarts_of_containerd(machine, "safe")
+    assert {node: containerd(node) != before[node] for node in before} == {FIRST: True, SECOND: True}
+    steps = re.findall(r"^TASK \[(Cordon|Drain|Uncordon) it\].*\n(?:.*\n)*?changed: \[(\S+)", run.output, re.MULTILINE)
+    assert steps == [(step, node) for node in (FIRST, SECOND) for step in ("Cordon", "Drain", "Uncordon")], run.output
+    for node in machine.get("nodes")["items"]:
+        assert "unschedulable" not in node["spec"]
+        assert "kubegpu.nvidia/cordoned" not in node["metadata"].get("annotations", {})
+    wait_for("both pods of web", lambda: web_pods(machine) == 2)
+    # … and then the run ends, since the place is taken
+    assert run.returncode != 0
+    assert "The DaemonSet kube-system/nvidia-device-plugin-daemonset" in run.output
+    assert foreign_pods(machine) == 2
+
+
+def test_a_former_release_is_upgraded_and_the_other_plugin_gives_way(machine: Handle) -> None:
+    machine.apply(json.loads(FORMER.read_text()))
+    machine.apply(LEFT_OVER)
+    former = machine.get("daemonset", "-n", "nvidia-device-plugin", "nvidia-device-plugin")
+    run = machine.playbook(*SITE, "--tags", "device_plugin", *REPLACE)
     assert run.returncode == 0, run.output
+    present = machine.get("daemonset", "-n", "nvidia-device-plugin", "nvidia-device-plugin")
+    assert present["metadata"]["uid"] == former["metadata"]["uid"]
+    images = [item["spec"]["template"]["spec"]["containers"][0]["image"] for item in (former, present)]
+    assert images[0] != images[1]
+    assert plugin_nodes(machine) == [FIRST, SECOND]
+    assert "former" not in machine.kubectl("get", "configmaps", "-n", "nvidia-device-plugin", "-o", "name")
+    assert foreign_pods(machine) == 0
+    wait_for("the GPU of the first node", lambda: machine.gpus() == 1)
+
+
+def test_what_is_rendered_is_what_is_deployed(machine: Handle, tmp_path: Path) -> None:
+    run = machine.playbook("render.yml", "-e", f"device_plugin_render_dir={tmp_path}")
+    assert run.returncode == 0, run.output
+    docker.run("cp", str(tmp_path), f"{FIRST}:/root/rendered")
+    # "kubectl diff" ends with 1 where the server's dry run would change something
+    options = ("--server-side", "--force-conflicts", "--field-manager=kubegpu.nvidia")
+    assert machine.kubectl("diff", *options, "-k", "/root/rendered") == ""
+
+
+def test_a_drain_that_is_refused_stops_the_run_and_gives_the_node_back(machine: Handle) -> None:
+    budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}
+    document = {
+        "apiVersion": "policy/v1beta1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": budget,
+    }
+    machine.apply(document)
+    wait_for("the budget", lambda: machine.get("pdb", "web")["status"].get("currentHealthy") == 2)
+    busy = machine.get("pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
+    before = containerd(busy)
+    restarts_of_containerd(machine, "never")
+    extra = {
+        "kubegpu_drain": True,
+        "kubegpu_drain_options": {"wait_timeout": 5},
+        "containerd_runtime_set_default": False,
+    }
+    run = machine.playbook("site.yml", "--tags", "containerd_runtime", "-e", json.dumps(extra), "--limit", busy)
+    restarts_of_containerd(machine, "safe")
+    machine.kubectl("delete", "pdb", "web")
+    assert run.returncode != 0
+    assert "disruption budget" in " ".join(run.output.split()), run.output
+    assert re.search(r"^TASK \[Uncordon it\].*\nchanged", run.output, re.MULTILINE), run.output
+    assert "unschedulable" not in machine.get("node", busy)["spec"]
+    assert containerd(busy) == before
+
+
+def test_nothing_is_taken_while_a_pod_uses_a_gpu(machine: Handle, untouched: dict[str, set[str]]) -> None:
     assert changes(untouched[FIRST], on_node(FIRST)) != []
     gpu_pod(machine, "training", SECOND)
     installed = {node: on_node(node) for node in (FIRST, SECOND)}
@@ -125,6 +256,7 @@ def test_forced_the_pod_runs_on_and_nothing_else_is_left(machine: Handle, untouc
             "exec", node, "docker", "info", "--format", "{{.Runtimes}} {{.DefaultRuntime}}"
         )
     assert changes(untouched["cluster"], objects(machine)) == []
+    wait_for("the other device plugin on both nodes again", lambda: foreign_pods(machine) == 2)
 
 
 def test_a_second_removal_changes_nothing(machine: Handle) -> None:
@@ -134,7 +266,7 @@ def test_a_second_removal_changes_nothing(machine: Handle) -> None:
 
 
 def test_it_can_be_installed_again(machine: Handle) -> None:
-    run = machine.playbook("site.yml")
+    run = machine.playbook(*SITE, *REPLACE)
     assert run.returncode == 0, run.output
     assert plugin_nodes(machine) == [FIRST, SECOND]
     wait_for("the GPU of the first node", lambda: machine.gpus() == 1)
