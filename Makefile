@@ -92,7 +92,7 @@ molecule: setup engine ## molecule: a node with Docker through converge, idempot
 	molecule test
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
-	$(PYTHON) -m pytest tests/e2e
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/e2e
 
 bench: bench-daemon ## benchmarks that print tables
 	$(PYTHON) tests/bench/facts.py

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, machine
+from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, expired_keyring, machine
 from tests.sim.cluster import images
 from tests.sim.toolkit import aptrepo, build_repo
 
@@ -109,6 +109,16 @@ def test_wrong_key(node: Machine, tmp_path: Path) -> None:
     assert versions(node) == {}
 
 
+def test_expired_key(node: Machine, tmp_path: Path) -> None:
+    with expired_keyring() as environment:
+        aptrepo.write_indexes(tmp_path / "srv" / STABLE, environment, "x", "amd64", time.time())
+        (tmp_path / "srv/libnvidia-container/gpgkey").write_text(aptrepo.public_key(environment))
+        fingerprint = aptrepo.fingerprint(environment)
+    node.refuses("The key that signed the repository has expired", "Nothing was changed",
+                 repo_key_fingerprint=fingerprint)  # fmt: skip
+    assert versions(node) == {}
+
+
 def test_spoilt_and_expired_and_unreachable(node: Machine, tmp_path: Path) -> None:
     folder = tmp_path / "srv" / STABLE
     packages = (folder / "Packages.gz").read_bytes()
@@ -185,6 +195,18 @@ def test_old_sources(node: Machine) -> None:
     node.settles(old_repository="migrate")
     assert node.shell(f"ls {old} 2>&1 || true").endswith("No such file or directory")
     assert node.execute("cat", mixed).splitlines() == ["#deb file:/nowhere /", "deb file:/srv/mine /"]
+
+
+def test_old_packages(node: Machine) -> None:
+    """nvidia-docker2 goes, the toolkit that came with it and Docker's configuration stay."""
+    source = "/etc/apt/sources.list.d/guide.list"
+    node.shell(
+        f"echo 'deb [trusted=yes] file:/srv/{STABLE} /' > {source}; apt-get -qq update 2>/dev/null;"
+        f" apt-get -qq install -y --no-install-recommends /srv/old/*.deb >/dev/null && rm {source}"
+    )
+    assert set(PACKAGES) <= set(node.execute("apt-mark", "showauto").split())
+    node.migrates(lambda: node.shell("dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | sed -n 's/^.i *//p'"))
+    assert "nvidia" not in node.execute("apt-get", "--simulate", "autoremove")
 
 
 def test_deb822(node: Machine) -> None:

@@ -85,6 +85,34 @@ def test_a_driver_that_does_not_answer_is_named(node: Handle) -> None:
         node.execute("nvml-sim", "load")
 
 
+VENDOR = """[Unit]
+Description=As toolkits from 1.18 on bring it
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml
+"""
+
+
+def test_the_toolkits_own_unit_stands_aside(node: Handle) -> None:
+    """One writer: two specifications that name the same devices would hide each other."""
+    unit, theirs = "nvidia-cdi-refresh.service", "/run/cdi/nvidia.yaml"
+    node.execute("sh", "-c", f"printf '%s' '{VENDOR}' > /usr/lib/systemd/system/{unit}; systemctl daemon-reload;"
+                 f" systemctl start {unit}; test -e {theirs}")  # fmt: skip
+    works(node, "--check", "--diff", cdi=True, cdi_spec=PLACE)
+    node.execute("test", "-e", theirs)
+    works(node, cdi=True, cdi_spec=PLACE)
+    node.execute("sh", "-c", f"test -e {PLACE} && test ! -e {theirs}")
+    node.execute("sh", "-c", f"systemctl restart {unit}; test ! -e {theirs}")
+    again = works(node, cdi=True, cdi_spec=PLACE)
+    assert again.changed == 0, again.output
+    works(node, cdi=False)
+    node.execute("sh", "-c", f"test ! -e {PLACE} && test -e {theirs} && test ! -e /etc/systemd/system/{unit}.d")
+    node.execute(
+        "sh", "-c", f"systemctl stop {unit}; rm {theirs} /usr/lib/systemd/system/{unit}; systemctl daemon-reload"
+    )
+
+
 def test_nothing_stays(node: Handle) -> None:
     works(node, cdi=True, cdi_spec=PLACE)
     works(node, cdi=False)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import URL, Machine, all_of, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import URL, Machine, all_of, expired_keyring, rpm_image, rpm_machine, rpm_repository
 from tests.e2e.toolkit import rpm_versions as versions
+from tests.sim.toolkit import aptrepo, build_repo, rpmrepo  # noqa: F401 -- build_repo makes the others find each other
 
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
@@ -66,6 +67,15 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     text = index.read_text()
     index.write_text(text + "<!-- changed -->\n")
     node.refuses("The repository's signature does not fit its index")
+    index.write_text(text)
+    with expired_keyring() as environment:
+        rpmrepo.sign(index.parents[1], environment)
+        key = tmp_path / "srv/libnvidia-container/gpgkey"
+        good = key.read_text()
+        key.write_text(aptrepo.public_key(environment))
+        node.refuses("The key that signed the repository has expired",
+                     repo_key_fingerprint=aptrepo.fingerprint(environment))  # fmt: skip
+        key.write_text(good)
     index.unlink()
     node.refuses("The repository cannot be reached from the node")
     assert versions(node) == {}
@@ -97,6 +107,20 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     )
     node.refuses("Another package manager is at work", pid, version="1.17.8")
     assert versions(node) == all_of(OLDER)
-    node.shell(f"kill {pid}; rm /var/cache/dnf/metadata_lock.pid")  # as one that has ended leaves it
-    node.works(version="1.17.8")
+    # one that is done after a while
+    node.shell(f"(sleep 12; kill {pid}; rm /var/cache/dnf/metadata_lock.pid) >/dev/null 2>&1 &")
+    node.works(version="1.17.8", apt_lock_timeout=120)
     assert versions(node) == all_of(NEWER)
+
+
+def test_old_packages(node: Machine) -> None:
+    """nvidia-docker2 goes, the toolkit that came with it and Docker's configuration stay."""
+    node.execute("sh", "-c", f"dnf -y -q --repofrompath=guide,file:///srv/{STABLE} --nogpgcheck install /srv/old/*.rpm")
+    node.migrates(lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"))
+    assert "nvidia" not in node.execute("dnf", "-q", "--assumeno", "--cacheonly", "autoremove")
+    # a run that died between the removal and its end
+    config = node.execute("cat", node.DOCKER_CONFIG)
+    node.execute("mv", node.DOCKER_CONFIG, f"{node.DOCKER_CONFIG}.kubegpu")
+    node.settles(old_repository="migrate")
+    assert node.execute("cat", node.DOCKER_CONFIG) == config
+    assert node.execute("ls", "/etc/docker") == "daemon.json"

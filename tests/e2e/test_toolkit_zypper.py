@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import Machine, all_of, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import URL, Machine, all_of, rpm_image, rpm_machine, rpm_repository
 from tests.e2e.toolkit import rpm_versions as versions
 
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
@@ -49,8 +49,9 @@ def test_a_life(node: Machine) -> None:
     assert versions(node) == all_of(NEWER)
     node.settles(state="absent")
     assert versions(node) == {}
+    assert "gpg-pubkey" not in node.execute("rpm", "-qa")
     assert "nvidia" not in node.shell(
-        "rpm -qa; find /etc/zypp /var/cache/zypp /etc/nvidia-container-runtime -type f 2>/dev/null || true"
+        "rpm -qa; find /etc/zypp /var/cache/zypp /etc/nvidia-container-runtime 2>/dev/null || true"
     )
 
 
@@ -71,3 +72,41 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     index.unlink()
     node.refuses("The repository cannot be reached from the node")
     assert versions(node) == {}
+
+
+def test_mirror_and_proxy(node: Machine, repository: Path, tmp_path: Path) -> None:
+    """The key comes from the machine that runs Ansible, and the mirror's host name is the proxy's business alone."""
+    key = tmp_path / "key.asc"
+    key.write_bytes((repository / "libnvidia-container/gpgkey").read_bytes())
+    (tmp_path / "srv/libnvidia-container/gpgkey").unlink()
+    (tmp_path / "srv/mirror").symlink_to("libnvidia-container")
+    node.works(repo_url=URL.replace("libnvidia-container", "mirror"), repo_key_file=str(key), version="1.16.2")
+    assert versions(node) == all_of(OLDER)
+    node.start_proxy()
+    through = {"repo_url": "http://mirror.invalid/mirror", "repo_key_file": str(key)}
+    node.refuses("The repository cannot be reached from the node", **through)
+    node.settles(**through, proxy=node.PROXY)
+    assert versions(node) == all_of(NEWER)
+    assert "GET http://mirror.invalid/mirror/stable/rpm/" in node.proxy_log()
+    node.works(state="absent")
+    assert "mirror.invalid" not in node.shell("cat /etc/zypp/zypp.conf /etc/zypp/repos.d/* 2>/dev/null || true")
+
+
+def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
+    node.works(version="1.16.2")
+    pid = node.shell("sleep 900 >/dev/null 2>&1 & echo $! | tee /run/zypp.pid")
+    node.refuses("Another package manager is at work", pid, version="1.17.8")
+    assert versions(node) == all_of(OLDER)
+    node.shell(f"(sleep 8; kill {pid}; rm /run/zypp.pid) >/dev/null 2>&1 &")
+    node.works(version="1.17.8", apt_lock_timeout=120)
+    assert versions(node) == all_of(NEWER)
+
+
+def test_old_packages_and_a_key_of_others(node: Machine) -> None:
+    """nvidia-docker2 goes; the toolkit, Docker's configuration and a key that the role did not bring stay."""
+    node.execute("rpm", "--import", "/srv/libnvidia-container/gpgkey")
+    node.works()
+    node.execute("sh", "-c", "rpm -i /srv/old/*.rpm")
+    node.migrates(lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"))
+    node.settles(state="absent")
+    assert "gpg-pubkey" in node.execute("rpm", "-qa")

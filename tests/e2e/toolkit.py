@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from tests.sim.cluster import docker, images, paths
 from tests.sim.cluster.use import ROOT, PlaybookRun
+from tests.sim.toolkit import aptrepo
 
 URL = "http://127.0.0.1:8080/libnvidia-container"
 PACKAGES = ("libnvidia-container-tools", "libnvidia-container1", "nvidia-container-toolkit",
@@ -104,6 +106,27 @@ class Machine:
         said = " ".join(run.output.split())
         assert [word for word in words if word not in said] == [], run.output
 
+    DOCKER_CONFIG = "/etc/docker/daemon.json"
+
+    def migrates(self, installed: Callable[[], str]) -> None:
+        """nvidia-docker2 is there, and Docker's configuration has been changed since; installed: names of packages."""
+        mine = '{"data-root": "/srv/mine", "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}}'
+        self.shell(f"chmod 600 {self.DOCKER_CONFIG}; echo '{mine}' > {self.DOCKER_CONFIG}")
+        self.settles()
+        assert "nvidia-docker2" in installed()
+        assert "nvidia-container-runtime" in installed().split()
+        planned = self.works("--check", "--diff", old_repository="migrate")
+        assert planned.changed > 0, planned.output
+        assert "nvidia-docker2" in installed()
+        assert self.execute("cat", self.DOCKER_CONFIG) == mine
+        self.settles(old_repository="migrate")
+        left = installed()
+        assert "nvidia-docker2" not in left
+        assert "nvidia-container-runtime" not in left.split()
+        assert set(PACKAGES) <= set(left.split())
+        assert self.execute("cat", self.DOCKER_CONFIG) == mine
+        assert self.shell(f"stat -c %a {self.DOCKER_CONFIG}; ls /etc/docker").split() == ["600", "daemon.json"]
+
     def files(self, *places: str) -> str:
         """All files below the places, with their content's digest."""
         return self.shell(
@@ -121,6 +144,20 @@ def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
         yield Machine(name, work)
     finally:
         docker.run("rm", "--force", name)
+
+
+@contextmanager
+def expired_keyring() -> Iterator[dict[str, str]]:
+    """An environment whose gpg lives in 2020 and has a key that was good for a year."""
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:
+        environment = {**os.environ, "GNUPGHOME": home}
+        Path(home, "gpg.conf").write_text("faked-system-time 20200601T000000!\n")
+        gpg = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        try:
+            aptrepo.run([*gpg, "--quick-generate-key", aptrepo.KEY_NAME, "rsa3072", "sign", "1y"], env=environment)
+            yield environment
+        finally:
+            subprocess.run(["gpgconf", "--kill", "gpg-agent"], env=environment, check=False)
 
 
 def rpm_image(package_manager: str) -> str:

@@ -62,6 +62,10 @@ def build_repository(outdir: Path, secret_key: Path, architecture: str) -> bool:
                 for package in packages.PACKAGES:
                     packages.build(package, version, architecture, directory)
             aptrepo.write_indexes(directory, environment, LABEL, architecture, time.time())
+        old = outdir / "old"
+        old.mkdir(exist_ok=True)
+        for version, package in packages.OLD_PACKAGES.items():
+            packages.build(package, version, architecture, old)
         (root / "gpgkey").write_text(aptrepo.public_key(environment))
         (root / "gpgkey.fingerprint").write_text(aptrepo.fingerprint(environment) + "\n")
     stamp.write_text(digest)

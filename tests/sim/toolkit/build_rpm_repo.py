@@ -36,6 +36,10 @@ def build_repository(outdir: Path, secret_key: Path, architecture: str) -> None:
                 for package in packages.PACKAGES:
                     rpmrepo.build(package, version, architecture, directory)
             rpmrepo.write_indexes(directory, environment)
+        old = outdir / "old"
+        old.mkdir(exist_ok=True)
+        for version, package in packages.OLD_PACKAGES.items():
+            rpmrepo.build(package, version, architecture, old)
         (root / "gpgkey").write_text(aptrepo.public_key(environment))
         (root / "gpgkey.fingerprint").write_text(aptrepo.fingerprint(environment) + "\n")
 

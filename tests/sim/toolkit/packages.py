@@ -62,6 +62,22 @@ PACKAGES = (
     ),
 )
 
+# What machines of nvidia-docker's time have; in no index of the repository.
+OLD_PACKAGES = {
+    "3.14.0-1": Package(
+        "nvidia-container-runtime",
+        "NVIDIA Container Toolkit meta-package (stand-in)",
+        relations={"Depends": "nvidia-container-toolkit (>= 1.14.0), nvidia-container-toolkit (<< 2.0.0)"},
+    ),
+    "2.14.0-1": Package(
+        "nvidia-docker2",
+        "NVIDIA Container Toolkit meta-package (stand-in)",
+        relations={"Depends": "nvidia-container-toolkit (>= 1.10.0), nvidia-container-toolkit (<< 2.0.0)"},
+        files={"daemon.json": "etc/docker/daemon.json", "nvidia-docker": "usr/bin/nvidia-docker"},
+        conffiles=("/etc/docker/daemon.json",),
+    ),
+}
+
 
 def control(package: Package, version: str, architecture: str) -> str:
     relations = "".join(f"{key}: {value.format(v=version)}\n" for key, value in package.relations.items())
