@@ -89,7 +89,7 @@ importer: setup ## Galaxy's own importer on the tarball, without a warning
 	@$(PYTHON) -m tests.house.importer
 
 molecule: setup engine ## molecule: a node with Docker through converge, idempotence and verify
-	molecule test
+	molecule test --all
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/e2e

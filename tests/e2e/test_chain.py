@@ -236,7 +236,8 @@ def test_an_unparsable_daemon_json_stops_the_role_and_stays_as_it_was(node: Hand
 def test_the_fleets_report_tells_of_the_node_and_of_a_host_that_is_away(node: Handle, tmp_path: Path) -> None:
     """One good node whose pod has a GPU, and a host that cannot be reached."""
     away = tmp_path / "away.json"
-    away.write_text(json.dumps({"gpu_nodes": {"hosts": {"away": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}))
+    nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    away.write_text(json.dumps({"gpu_nodes": {"hosts": {"away": nowhere}}}))
     path = tmp_path / "fleet.html"
     node.apply(pods.gpu_pod("reported", "sleep 3600"))
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, expired_keyring, machine
 from tests.sim.cluster import images
-from tests.sim.toolkit import aptrepo, build_repo
+from tests.sim.toolkit import aptrepo, build_repo, machines
 
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
 STABLE = Path("libnvidia-container/stable/deb/amd64")
@@ -37,9 +37,9 @@ def node(repository: Path, fingerprint: str, tmp_path: Path) -> Iterator[Machine
     shutil.copy(repository.with_name("srv.key.asc"), tmp_path)
     images.ensure(print)
     with machine(images.NODE, served, tmp_path) as node:
-        node.shell("rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*")
+        machines.forget_sources(node.name)
         node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
-        node.serve()
+        machines.serve(node.name)
         yield node
 
 
@@ -80,6 +80,7 @@ def test_a_life(node: Machine) -> None:
     assert versions(node) == all_of(NEWER)
     node.settles(state="absent")
     assert (versions(node), node.files(*places)) == ({}, before)
+    assert "nvidia" not in node.execute("ls", "/var/lib/apt/lists")
 
 
 def test_versions_and_channels(node: Machine) -> None:

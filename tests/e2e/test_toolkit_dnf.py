@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import URL, Machine, all_of, expired_keyring, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import URL, Machine, all_of, expired_keyring, rpm_machine
 from tests.e2e.toolkit import rpm_versions as versions
 from tests.sim.toolkit import aptrepo, build_repo, rpmrepo  # noqa: F401 -- build_repo makes the others find each other
+from tests.sim.toolkit.machines import rpm_image, rpm_repository
 
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
@@ -116,7 +117,9 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
 def test_old_packages(node: Machine) -> None:
     """nvidia-docker2 goes, the toolkit that came with it and Docker's configuration stay."""
     node.execute("sh", "-c", f"dnf -y -q --repofrompath=guide,file:///srv/{STABLE} --nogpgcheck install /srv/old/*.rpm")
-    node.migrates(lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"))
+    node.migrates(
+        lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"), "/etc/yum.repos.d/nvidia-docker.repo"
+    )
     assert "nvidia" not in node.execute("dnf", "-q", "--assumeno", "--cacheonly", "autoremove")
     # a run that died between the removal and its end
     config = node.execute("cat", node.DOCKER_CONFIG)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import URL, Machine, all_of, rpm_image, rpm_machine, rpm_repository
+from tests.e2e.toolkit import URL, Machine, all_of, rpm_machine
 from tests.e2e.toolkit import rpm_versions as versions
+from tests.sim.toolkit.machines import rpm_image, rpm_repository
 
 OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
@@ -107,6 +108,8 @@ def test_old_packages_and_a_key_of_others(node: Machine) -> None:
     node.execute("rpm", "--import", "/srv/libnvidia-container/gpgkey")
     node.works()
     node.execute("sh", "-c", "rpm -i /srv/old/*.rpm")
-    node.migrates(lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"))
+    node.migrates(
+        lambda: node.execute("rpm", "-qa", "--queryformat", "%{NAME}\n"), "/etc/zypp/repos.d/nvidia-docker.repo"
+    )
     node.settles(state="absent")
     assert "gpg-pubkey" in node.execute("rpm", "-qa")

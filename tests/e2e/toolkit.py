@@ -1,8 +1,4 @@
-"""Machines without systemd and without a network for the tests of the role container_toolkit.
-
-A machine is a container with ``--network none``: what the role would fetch from anywhere but the repository that its
-variables name cannot be had. The repository is a folder of this computer, served inside the machine.
-"""
+"""The role container_toolkit on machines without a network, for its tests; see tests/sim/toolkit/machines.py."""
 
 from __future__ import annotations
 
@@ -19,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sim.cluster import docker, images, paths
+from tests.sim.cluster import docker
 from tests.sim.cluster.use import ROOT, PlaybookRun
-from tests.sim.toolkit import aptrepo
+from tests.sim.toolkit import aptrepo, machines
 
-URL = "http://127.0.0.1:8080/libnvidia-container"
+URL = machines.URL
 PACKAGES = ("libnvidia-container-tools", "libnvidia-container1", "nvidia-container-toolkit",
             "nvidia-container-toolkit-base")  # fmt: skip
 
@@ -42,15 +38,6 @@ class Machine:
 
     def shell(self, script: str) -> str:
         return self.execute("sh", "-c", script)
-
-    def serve(self) -> None:
-        """Serves /srv at URL's place."""
-        server = ["python3", "-m", "http.server", "--directory", "/srv", "--bind", "127.0.0.1", "8080"]
-        docker.run("exec", "--detach", self.name, *server)
-        self.shell(
-            "for i in $(seq 50); do python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8080))'"
-            " 2>/dev/null && exit; sleep 0.1; done; exit 1"
-        )
 
     PROXY = "http://127.0.0.1:8081"
 
@@ -108,10 +95,14 @@ class Machine:
 
     DOCKER_CONFIG = "/etc/docker/daemon.json"
 
-    def migrates(self, installed: Callable[[], str]) -> None:
-        """nvidia-docker2 is there, and Docker's configuration has been changed since; installed: names of packages."""
+    def migrates(self, installed: Callable[[], str], guide: str | None = None) -> None:
+        """nvidia-docker2 is there, and Docker's configuration has been changed since; installed: names of packages,
+        guide: a file of the old repository."""
         mine = '{"data-root": "/srv/mine", "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}}'
         self.shell(f"chmod 600 {self.DOCKER_CONFIG}; echo '{mine}' > {self.DOCKER_CONFIG}")
+        if guide:
+            old = r"[nvidia-docker]\nname=old\nbaseurl=https://nvidia.github.io/nvidia-docker\nenabled=0\n"
+            self.shell(f"printf '{old}' > {guide}")
         self.settles()
         assert "nvidia-docker2" in installed()
         assert "nvidia-container-runtime" in installed().split()
@@ -119,7 +110,11 @@ class Machine:
         assert planned.changed > 0, planned.output
         assert "nvidia-docker2" in installed()
         assert self.execute("cat", self.DOCKER_CONFIG) == mine
+        if guide:
+            self.execute("test", "-e", guide)
         self.settles(old_repository="migrate")
+        if guide:
+            self.execute("test", "!", "-e", guide)
         left = installed()
         assert "nvidia-docker2" not in left
         assert "nvidia-container-runtime" not in left.split()
@@ -138,8 +133,7 @@ class Machine:
 @contextmanager
 def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
     name = f"kubegpu-tk-{uuid.uuid4().hex[:8]}"
-    docker.run("run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep",
-               "--volume", f"{served}:/srv", image, "infinity")  # fmt: skip
+    machines.start(name, image, served)
     try:
         yield Machine(name, work)
     finally:
@@ -160,49 +154,18 @@ def expired_keyring() -> Iterator[dict[str, str]]:
             subprocess.run(["gpgconf", "--kill", "gpg-agent"], env=environment, check=False)
 
 
-def rpm_image(package_manager: str) -> str:
-    """The image of a machine whose package manager is dnf or zypper, made of Debian's packages."""
-    packages = {"dnf": "dnf python3-dnf dnf-plugins-core", "zypper": "zypper"}[package_manager]
-    image = f"kubegpu-tk-{package_manager}:1"
-    toolkit = paths.SIM / "toolkit"
-    images.ensure(print)
-    options = {"BASE": images.BASE, "PACKAGES": f"{packages} createrepo-c"}
-    docker.build(toolkit, toolkit / "rpm-node.Dockerfile", "node", image, **options)
-    return image
-
-
-def rpm_repository(image: str, outdir: Path) -> Path:
-    """The rpm repository, built inside the image since few machines that run these tests have rpmbuild."""
-    docker.run("run", "--rm", "--network", "none", "--volume", f"{paths.SIM / 'toolkit'}:/src:ro",
-               "--volume", f"{outdir}:/out", "--entrypoint", "python3", image,
-               "-B", "/src/build_rpm_repo.py", "/out/srv")  # fmt: skip
-    return outdir / "srv"
-
-
-_BYSTANDER = """
-cd /tmp
-printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\n' > b.spec
-printf '%%description\\nx\\n%%files\\n' >> b.spec
-rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
-"""
-
-
 @contextmanager
 def rpm_machine(image: str, package_manager: str, repository: Path, work: Path) -> Iterator[Machine]:
     """A machine with rpm, and a copy of the repository of its own."""
     served = work / "srv"
     shutil.copytree(repository, served)
     with machine(image, served, work) as node:
-        # Debian's rpm keeps its database in the user's home
-        node.shell("mkdir -p /etc/rpm /var/lib/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; rpm --initdb")
-        if package_manager == "zypper":
-            node.execute("mkdir", "-p", "/etc/zypp/repos.d")  # Debian's package leaves it out
-            node.shell(_BYSTANDER)  # zypper fails when the last package of all is removed
+        machines.prepare_rpm(node.name, package_manager)
         fingerprint = (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
         node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
         # Ansible takes the package manager from the distribution, and this machine's distribution has another.
         node.options = ("-e", f"__container_toolkit_pkg_mgr={package_manager}")
-        node.serve()
+        machines.serve(node.name)
         yield node
 
 

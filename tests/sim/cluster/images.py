@@ -30,8 +30,20 @@ def ensure_debian(say: Say) -> None:
     if docker.succeeds("pull", "-q", "docker.io/library/debian:bookworm-slim", timeout=300):
         docker.run("tag", "docker.io/library/debian:bookworm-slim", DEBIAN)
         return
-    _need_mmdebstrap(say)
     say("Debian base image: no registry answers, bootstrapping from packages (about 30 s)")
+    _bootstrap("bookworm", DEBIAN, ["ca-certificates"], say)
+
+
+def ensure_suite(suite: str, tag: str, packages: list[str], say: Say) -> None:
+    """Another release of Debian as an image, bootstrapped from its packages."""
+    with alone("images"):
+        if not docker.inspect("image", tag):
+            say(f"image {tag}: bootstrapping from packages (about 30 s)")
+            _bootstrap(suite, tag, packages, say)
+
+
+def _bootstrap(suite: str, tag: str, packages: list[str], say: Say) -> None:
+    _need_mmdebstrap(say)
     bootstrap = subprocess.Popen(
         [
             "mmdebstrap",
@@ -39,18 +51,18 @@ def ensure_debian(say: Say) -> None:
             '--aptopt=Acquire::Retries "5"',
             '--aptopt=Acquire::http::Timeout "20"',
             "--variant=minbase",
-            "--include=ca-certificates",
-            "bookworm",
+            f"--include={','.join(packages)}",
+            suite,
             "-",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert bootstrap.stdout is not None
-    docker.run("import", "-", DEBIAN, stdin=bootstrap.stdout)
+    docker.run("import", "-", tag, stdin=bootstrap.stdout)
     _, errors = bootstrap.communicate()
     if bootstrap.returncode != 0:
-        docker.run("rmi", DEBIAN)
+        docker.run("rmi", tag)
         raise docker.DockerError(f"mmdebstrap: {errors.decode(errors='replace')[-1000:]}")
 
 

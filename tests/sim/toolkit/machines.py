@@ -1,0 +1,128 @@
+"""Machines without systemd and without a network, one for each package manager, with the repository served inside.
+
+    python -m tests.sim.toolkit.machines up      # bookworm and trixie with apt, one with dnf, one with zypper
+    python -m tests.sim.toolkit.machines down
+
+A machine is a container with ``--network none``: what the role would fetch from anywhere but the repository that its
+variables name cannot be had. The repository is a folder of this computer, served inside the machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from tests.sim.cluster import docker, images, paths
+
+from . import build_repo
+
+URL = "http://127.0.0.1:8080/libnvidia-container"
+NAMES = {manager: f"kubegpu-toolkit-{manager}" for manager in ("bookworm", "trixie", "dnf", "zypper")}
+FOLDER = "toolkit-machines"
+TRIXIE = "kubegpu-sim/trixie:1"
+
+_BYSTANDER = """
+cd /tmp
+printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\n' > b.spec
+printf '%%description\\nx\\n%%files\\n' >> b.spec
+rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
+"""
+
+
+def start(name: str, image: str, served: Path) -> None:
+    docker.run("run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep",
+               "--volume", f"{served}:/srv", image, "infinity")  # fmt: skip
+
+
+def shell(name: str, script: str) -> str:
+    return docker.run("exec", name, "sh", "-c", script)
+
+
+def serve(name: str) -> None:
+    """Serves /srv at URL's place."""
+    server = ["python3", "-m", "http.server", "--directory", "/srv", "--bind", "127.0.0.1", "8080"]
+    docker.run("exec", "--detach", name, *server)
+    shell(
+        name,
+        "for i in $(seq 50); do python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8080))'"
+        " 2>/dev/null && exit; sleep 0.1; done; exit 1",
+    )
+
+
+def forget_sources(name: str) -> None:
+    """Leaves apt no source and no list."""
+    shell(name, "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/* /var/lib/apt/lists/*")
+
+
+def prepare_rpm(name: str, package_manager: str) -> None:
+    """Makes a machine of Debian's one with rpm packages."""
+    # Debian's rpm keeps its database in the user's home
+    shell(name, "mkdir -p /etc/rpm /var/lib/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; rpm --initdb")
+    if package_manager == "zypper":
+        shell(name, "mkdir -p /etc/zypp/repos.d")  # Debian's package leaves it out
+        shell(name, _BYSTANDER)  # zypper fails when the last package of all is removed
+
+
+def rpm_image(package_manager: str) -> str:
+    """The image of a machine whose package manager is dnf or zypper, made of Debian's packages."""
+    packages = {"dnf": "dnf python3-dnf dnf-plugins-core", "zypper": "zypper"}[package_manager]
+    image = f"kubegpu-tk-{package_manager}:1"
+    toolkit = paths.SIM / "toolkit"
+    images.ensure(print)
+    options = {"BASE": images.BASE, "PACKAGES": f"{packages} createrepo-c"}
+    docker.build(toolkit, toolkit / "rpm-node.Dockerfile", "node", image, **options)
+    return image
+
+
+def rpm_repository(image: str, outdir: Path) -> Path:
+    """The rpm repository, built inside the image since few machines that run these tests have rpmbuild."""
+    docker.run("run", "--rm", "--network", "none", "--volume", f"{paths.SIM / 'toolkit'}:/src:ro",
+               "--volume", f"{outdir}:/out", "--entrypoint", "python3", image,
+               "-B", "/src/build_rpm_repo.py", "/out/srv")  # fmt: skip
+    return outdir / "srv"
+
+
+def apt_repository(outdir: Path) -> Path:
+    if build_repo.main([str(outdir / "srv"), "--architecture", "amd64"]):
+        sys.exit("the apt repository could not be built")
+    return outdir / "srv"
+
+
+def trixie_image() -> str:
+    """Debian 13 with what Ansible and the role need of the distribution."""
+    images.ensure_suite("trixie", TRIXIE, ["ca-certificates", "gpg", "procps", "python3", "python3-apt"], print)
+    return TRIXIE
+
+
+def up() -> None:
+    down()
+    folder = paths.cache() / FOLDER
+    for manager, name in NAMES.items():
+        outdir = folder / manager
+        outdir.mkdir(parents=True)
+        if manager in ("dnf", "zypper"):
+            image = rpm_image(manager)
+            served = rpm_repository(image, outdir)
+        else:
+            images.ensure(print)
+            image = images.NODE if manager == "bookworm" else trixie_image()
+            served = apt_repository(outdir)
+        print(f"machine {name}", flush=True)
+        start(name, image, served)
+        if manager in ("dnf", "zypper"):
+            prepare_rpm(name, manager)
+        else:
+            forget_sources(name)
+        serve(name)
+
+
+def down() -> None:
+    for name in NAMES.values():
+        if docker.inspect("container", name):
+            docker.run("rm", "--force", name)
+    shutil.rmtree(paths.cache() / FOLDER, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    {"up": up, "down": down}[sys.argv[1]]()
