@@ -88,7 +88,7 @@ sanity-all: setup ## the same with every series of ansible-core that a Python he
 importer: setup ## Galaxy's own importer on the tarball, without a warning
 	@$(PYTHON) -m tests.house.importer
 
-molecule: setup engine ## molecule: a node with Docker through converge, idempotence and verify
+molecule: setup engine ## molecule: a node with Docker, and the toolkit with apt, dnf and zypper: converge, idempotence, verify
 	molecule test --all
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
