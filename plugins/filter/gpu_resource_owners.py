@@ -70,7 +70,8 @@ import re
 DEVICE_PLUGIN_FOLDERS = ("/var/lib/kubelet/device-plugins", "/var/lib/kubelet/plugins_registry")
 # a node selector that fits no node: what parks somebody else's DaemonSet, and shows that it is parked
 PARKED = "kubegpu.nvidia/replaced"
-_OPERATOR, _ADDON = "the NVIDIA GPU operator", "an add-on of the cluster's provider"
+_OPERATOR = "the NVIDIA GPU operator"
+_ADDON = "an add-on of the cluster's provider"
 _NVIDIA = re.compile(r"nvidia|hami|volcano-vgpu|vgpu-device|gpu-manager|gpushare", re.IGNORECASE)
 
 

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .logs import Logger
 from .sockets import CONTROL_SOCKET, ask_line, is_listening
@@ -32,8 +33,8 @@ def directory(kubelet_socket: Path) -> Path:
     return kubelet_socket.parent / "nvidia.d"
 
 
-Verb = Callable[[str], "str | Awaitable[str]"]
-"""Takes the rest of the line; the answer, in one line. Raises ValueError."""
+Verb = Callable[[str], Any]
+"""Takes the rest of the line; the answer in one line, or an awaitable of it. Raises ValueError."""
 
 
 def path(where: Path) -> Path:

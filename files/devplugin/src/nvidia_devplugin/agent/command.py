@@ -41,8 +41,9 @@ def parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     return result
 
 
-def main(argv: Sequence[str], env: Mapping[str, str] = os.environ) -> int:
+def main(argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
     """The process' exit status: 1 failed, 2 wrong settings. Without --remove it runs until a signal."""
+    env = os.environ if env is None else env
     usage = parser(env)
     given = usage.parse_args(argv)
     features = [part for part in given.features.replace(",", " ").split() if part]
