@@ -120,3 +120,21 @@ def test_a_memory_that_cannot_be_written_is_said_and_tried_again(tmp_path: Path,
     place.unlink()
     kept.keep(Choice("a", "a", b""))
     assert ChoiceFile(place).recall() == Choice("a", "a", b"")
+
+
+def test_two_writers_of_one_choice_never_mix(tmp_path, monkeypatch, caplog):
+    """The second writes while the first is between its file and the file's name."""
+    one, other = ChoiceFile(tmp_path), ChoiceFile(tmp_path)
+    replace, pending = Path.replace, [other]
+
+    def interrupted(path, target):
+        if pending:
+            pending.pop().keep(Choice("b", "b", b"second"))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    one.keep(Choice("a", "a", b"first"))
+    assert not pending
+    assert caplog.text == ""
+    assert ChoiceFile(tmp_path).recall() == Choice("a", "a", b"first")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from . import statefile
 from .config import Config
 from .logs import Logger
 from .schema import ConfigError
@@ -133,6 +134,7 @@ class ChoiceFile:
 
     def recall(self) -> Choice | None:
         """The last choice; None if there is no file, or one that cannot be understood."""
+        statefile.sweep(self._path)
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             label, name, text = content["label"], content["name"], content["data"]
@@ -153,11 +155,8 @@ class ChoiceFile:
         text = json.dumps(
             {"label": choice.label, "name": choice.name, "data": choice.data.decode("utf-8", "surrogateescape")}
         )
-        scratch = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(self._path)
+            statefile.put(self._path, text)
         except OSError as error:
             log.warning("config_not_kept", path=self._path, error=error)
             return

@@ -8,12 +8,11 @@ such an end.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from . import statefile
 from .health import HealthState, dump, restore
 from .logs import Logger
 
@@ -45,9 +44,7 @@ class Memory:
 
     def recall(self) -> HealthState:
         """The faults that still hold; none if there is no file, or one that cannot be understood."""
-        for left in self._path.parent.glob(f"{self._path.stem}.*new"):  # by a daemon that was killed while it wrote
-            with contextlib.suppress(OSError):
-                left.unlink()
+        statefile.sweep(self._path)
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if content["era"] != self._era():
@@ -69,12 +66,8 @@ class Memory:
         if essence == self._kept or (self._kept is None and not essence):
             return
         self._kept = essence
-        # a name of its own: two daemons at once must not write into one file (and each is process 1 in its container)
-        scratch = self._path.with_suffix(f".{os.urandom(6).hex()}.new")
         try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            scratch.write_text(json.dumps({"era": self._era(), "gpus": dump(state)}), encoding="utf-8")
-            scratch.replace(self._path)
+            statefile.put(self._path, json.dumps({"era": self._era(), "gpus": dump(state)}))
         except OSError as error:
             self._kept = None
             log.warning("health_not_kept", path=self._path, error=error)
