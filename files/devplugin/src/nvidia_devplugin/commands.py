@@ -96,8 +96,7 @@ def _labels(config: Config, output: str) -> int:
         return 1
     node = NodeLabels(config)
     node.update(inventory.gpus, inventory.driver_version, inventory.cuda_version)
-    print(json.dumps(node.current, indent=2) if output == "json" else feature_file(node.current), end="")
-    print(end="\n" if output == "json" else "")
+    print(json.dumps(node.current, indent=2) + "\n" if output == "json" else feature_file(node.current), end="")
     return 0
 
 

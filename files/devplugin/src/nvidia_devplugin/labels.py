@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .model import Gpu, MigDevice
-from .resources import gpu_resource, mig_resource_of, selected
+from .resources import gpu_resource, mig_resource_of, not_uniform, selected
 from .rules import DOMAIN, Rules
 from .values import dataclass
 
@@ -150,8 +150,7 @@ def _mig(gpus: Sequence[Gpu], rules: Rules) -> dict[str, object]:
     for gpu in split:
         for device in sorted(gpu.mig, key=lambda mig: mig.index):
             kinds.setdefault(device.profile.replace("+", "."), []).append((gpu, device))
-    uniform = len(split) == len(gpus) and all(gpu.mig for gpu in split) and len(kinds) == 1
-    if rules.mig_strategy == "single" and split and not uniform:
+    if rules.mig_strategy == "single" and split and not_uniform(gpus, split):
         product = f"{_product(split[0].name)}-MIG-INVALID"
         return {**found, "gpu.product": product, "gpu.count": 0, "gpu.replicas": 0, "gpu.memory": 0}
     for profile, devices in kinds.items():

@@ -63,7 +63,7 @@ def _named(gpus: Sequence[Gpu], rules: Rules, problems: list[str]) -> Iterator[t
     """Devices as they are before sharing, each with its resource's name."""
     split = [gpu for gpu in gpus if gpu.mig_enabled] if rules.mig_strategy != "none" else []
     if rules.mig_strategy == "single" and split:
-        wrong = _not_uniform(gpus, split)
+        wrong = not_uniform(gpus, split)
         if wrong:
             problems.append(f"MIG strategy single: {wrong}; nothing is advertised until that is changed")
             return
@@ -93,8 +93,8 @@ def mig_resource(profile: str) -> str:
     return f"{DOMAIN}mig-{profile.replace('+', '.')}"
 
 
-def _not_uniform(gpus: Sequence[Gpu], split: Sequence[Gpu]) -> str | None:
-    """Why the strategy single cannot be followed; None if it can."""
+def not_uniform(gpus: Sequence[Gpu], split: Sequence[Gpu]) -> str | None:
+    """Why the strategy single cannot be followed; None if it can. split: those of the GPUs that have MIG enabled."""
     whole = [str(gpu.index) for gpu in gpus if not gpu.mig_enabled]
     if whole:
         return f"MIG is enabled on some GPUs but not on GPU {', '.join(whole)}"
