@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 # What of the collection mypy checks.
-TYPED := $(addprefix plugins/module_utils/,gpu kubelet report runtime_config)
+TYPED := $(addprefix plugins/module_utils/,gpu kubelet kubernetes report runtime_config)
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
 	lint-ansible unit unit-quick coverage sanity sanity-all importer molecule e2e bench bench-daemon soak \

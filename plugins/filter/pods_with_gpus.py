@@ -62,29 +62,14 @@ _value:
       sample: research/train-0 (2 x nvidia.com/gpu)
 """
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubernetes.pods import ENDED, limits
+
 PREFIX = "nvidia.com/"
 MANAGED_BY = "kubegpu.nvidia"
-ENDED = ("Succeeded", "Failed")
-
-
-def _amounts(spec):
-    """{resource: amount} of a pod: its containers together, or one init container if that asks for more."""
-    running, starting = {}, {}
-    for key in ("containers", "initContainers"):
-        for container in spec.get(key) or []:
-            limits = (container.get("resources") or {}).get("limits") or {}
-            for name, amount in limits.items():
-                # an extended resource is a whole number; a client may have written it as text
-                if name.startswith(PREFIX) and str(amount) != "0":
-                    if key == "containers":
-                        running[name] = running.get(name, 0) + int(amount)
-                    else:
-                        starting[name] = max(starting.get(name, 0), int(amount))
-    return {name: max(running.get(name, 0), starting.get(name, 0)) for name in sorted(set(running) | set(starting))}
 
 
 def _uses(spec, runtime_class):
-    words = ["%d x %s" % (amount, name) for name, amount in _amounts(spec).items()]
+    words = ["%d x %s" % (amount, name) for name, amount in sorted(limits(spec, PREFIX).items())]
     if not words and runtime_class and spec.get("runtimeClassName") == runtime_class:
         words.append("RuntimeClass %s" % runtime_class)
     return ", ".join(words)

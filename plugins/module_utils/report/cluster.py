@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Container
 
+from ..kubernetes.pods import ENDED, limits, quantity
 from .words import natural
 
 # Conditions that every kubelet reports, with the status that is good.
@@ -18,7 +19,6 @@ _GOOD = {
     "PIDPressure": "False",
     "NetworkUnavailable": "False",
 }
-_ENDED = ("Succeeded", "Failed")
 
 
 def at(value: Any, *keys: Any) -> Any:
@@ -105,14 +105,6 @@ def _resources(thing: dict[str, Any], pods: list[dict[str, Any]], prefix: str) -
     ]
 
 
-def quantity(value: Any) -> int:
-    """A whole-numbered quantity; GPUs are never given in parts. What is none counts as 0."""
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return 0
-
-
 def gpu_pods(pods: list[dict[str, Any]], prefix: str, trouble: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
     """The pods that ask for GPUs and have not ended.
 
@@ -128,7 +120,7 @@ def gpu_pods(pods: list[dict[str, Any]], prefix: str, trouble: Callable[[dict[st
     found = []
     for pod in pods:
         phase = at(pod, "status", "phase") or "Unknown"
-        resources = {} if phase in _ENDED else _limits(at(pod, "spec") or {}, prefix)
+        resources = {} if phase in ENDED else limits(at(pod, "spec") or {}, prefix)
         if not resources:
             continue
         owners = at(pod, "metadata", "ownerReferences") or [{}]
@@ -140,31 +132,12 @@ def gpu_pods(pods: list[dict[str, Any]], prefix: str, trouble: Callable[[dict[st
                 "node": at(pod, "spec", "nodeName") or "",
                 "phase": phase,
                 "since": at(pod, "status", "startTime") or at(pod, "metadata", "creationTimestamp") or "",
-                "resources": resources,
+                "resources": {resource: resources[resource] for resource in sorted(resources, key=natural)},
                 "owner": " ".join("%s" % (at(owners[0], key),) for key in ("kind", "name") if at(owners[0], key)),
                 "trouble": "" if phase == "Running" else trouble(pod),
             }
         )
     return sorted(found, key=lambda pod: (natural(pod["namespace"]), natural(pod["name"])))
-
-
-def _limits(spec: dict[str, Any], prefix: str) -> dict[str, int]:
-    """What a pod's containers have together, or one of its init containers, whichever is more (pod resources)."""
-    totals: dict[str, int] = {}
-    first: dict[str, int] = {}
-    for container in spec.get("containers") or []:
-        for name, number in _container(container, prefix).items():
-            totals[name] = totals.get(name, 0) + number
-    for container in spec.get("initContainers") or []:
-        for name, number in _container(container, prefix).items():
-            first[name] = max(first.get(name, 0), number)
-    merged = {name: max(totals.get(name, 0), first.get(name, 0)) for name in [*totals, *first]}
-    return {name: merged[name] for name in sorted(merged, key=natural) if merged[name] > 0}
-
-
-def _container(container: dict[str, Any], prefix: str) -> dict[str, int]:
-    limits = at(container, "resources", "limits") or {}
-    return {name: quantity(value) for name, value in limits.items() if name.startswith(prefix)}
 
 
 def events(found: list[dict[str, Any]], names: Container[str]) -> dict[str, list[dict[str, Any]]]:

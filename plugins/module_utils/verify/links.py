@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 
+from ..kubernetes.pods import ENDED, limits
+
 PLUGIN_LABELS = {
     "app.kubernetes.io/name": "nvidia-device-plugin",
     "app.kubernetes.io/managed-by": "kubegpu.nvidia",
 }
-ENDED = ("Succeeded", "Failed")
 
 # as nvidia-smi -L prints them; MIG-GPU-<uuid>/<gpu instance>/<compute instance> before driver 470
 _GPU = re.compile(r"(?<![\w-])GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![\w-])")
@@ -62,27 +63,17 @@ def plugin_pod(pods):
 
 
 def takers(pods, resource):
-    """Which pods that have not ended ask for a resource.
+    """How much the pods that have not ended have of a resource.
 
     Returns:
-        dict[str, int]: how many by ``namespace/name``. As the scheduler counts: init containers run one after the
-        other and before the others, so that a pod needs the larger of the largest of the former and the sum of the
-        latter.
+        dict[str, int]: by ``namespace/name``.
     """
     found = {}
     for pod in pods or []:
-        if (pod.get("status") or {}).get("phase") in ENDED:
-            continue
-        spec = pod.get("spec") or {}
-        together = sum(_limit(container, resource) for container in spec.get("containers") or [])
-        before = max([_limit(container, resource) for container in spec.get("initContainers") or []] or [0])
-        if max(together, before):
-            found["%s/%s" % (pod["metadata"].get("namespace"), pod["metadata"].get("name"))] = max(together, before)
+        amount = limits(pod.get("spec") or {}, resource).get(resource, 0)
+        if amount and (pod.get("status") or {}).get("phase") not in ENDED:
+            found["%s/%s" % (pod["metadata"].get("namespace"), pod["metadata"].get("name"))] = amount
     return found
-
-
-def _limit(container, resource):
-    return int(((container.get("resources") or {}).get("limits") or {}).get(resource, 0))
 
 
 def quantity(node, kind, resource):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-from .links import ENDED, condition
+from ..kubernetes.pods import ENDED
+from .links import condition
 
 MARK = "kubegpu.nvidia/verify"
 RUN = "kubegpu.nvidia/verify-run"
