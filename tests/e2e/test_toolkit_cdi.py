@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster
 from tests.sim.cluster.use import Handle, PlaybookRun, wait_for
 
@@ -18,9 +19,8 @@ UNITS = ("kubegpu-cdi-refresh.path", "kubegpu-cdi-refresh.service")
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Handle]:
-    cluster.down(SPEC.name)
-    yield Handle(cluster.up(SPEC, print), SPEC.node_name(1))
-    cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        yield handle
 
 
 def role(node: Handle, *options: str, **variables: Any) -> PlaybookRun:

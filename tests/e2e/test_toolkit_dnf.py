@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import URL, Machine, all_of, expired_keyring, rpm_machine
+from tests.e2e.toolkit import Machine, all_of, expired_keyring, rpm_machine
 from tests.e2e.toolkit import rpm_versions as versions
 from tests.sim.toolkit import aptrepo, build_repo, rpmrepo  # noqa: F401 -- build_repo makes the others find each other
 from tests.sim.toolkit.machines import rpm_image, rpm_repository
@@ -82,23 +82,8 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     assert versions(node) == {}
 
 
-def test_mirror_with_a_key_of_its_own_and_a_proxy(node: Machine, repository: Path, tmp_path: Path) -> None:
-    """The key comes from the machine that runs Ansible, and the mirror's host name is the proxy's business alone."""
-    key = tmp_path / "key.asc"
-    key.write_bytes((repository / "libnvidia-container/gpgkey").read_bytes())
-    (tmp_path / "srv/libnvidia-container/gpgkey").unlink()
-    (tmp_path / "srv/mirror").symlink_to("libnvidia-container")
-    mirror = {"repo_url": URL.replace("libnvidia-container", "mirror"), "repo_key_file": str(key)}
-    node.works(**mirror, version="1.16.2")
-    assert versions(node) == all_of(OLDER)
-    node.start_proxy()
-    through = {"repo_url": "http://mirror.invalid/mirror", "repo_key_file": str(key)}
-    node.refuses("The repository cannot be reached from the node", **through)
-    node.settles(**through, proxy=node.PROXY)
-    assert versions(node) == all_of(NEWER)
-    assert "GET http://mirror.invalid/mirror/stable/rpm/" in node.proxy_log()
-    node.works(state="absent")
-    assert "mirror.invalid" not in node.shell("cat /etc/dnf/dnf.conf /etc/yum.repos.d/* 2>/dev/null || true")
+def test_mirror_with_a_key_of_its_own_and_a_proxy(node: Machine, repository: Path) -> None:
+    node.follows_a_mirror(repository, "/etc/dnf/dnf.conf /etc/yum.repos.d/*")
 
 
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:

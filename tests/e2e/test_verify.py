@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import ROOT, Handle, wait_for
 
@@ -37,18 +37,10 @@ Links = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
-    cluster.down(SPEC.name)
-    handle = Handle(cluster.up(SPEC, say), FIRST)
-    run = handle.playbook("site.yml", "--skip-tags", "verify")
-    assert run.returncode == 0, run.output
-    yield handle
-    if not os.environ.get("KUBEGPU_E2E_KEEP"):
-        cluster.down(SPEC.name)
+    with fresh_cluster(SPEC) as handle:
+        run = handle.playbook("site.yml", "--skip-tags", "verify")
+        assert run.returncode == 0, run.output
+        yield handle
 
 
 @pytest.fixture(autouse=True)

@@ -122,6 +122,25 @@ class Machine:
         assert self.execute("cat", self.DOCKER_CONFIG) == mine
         assert self.shell(f"stat -c %a {self.DOCKER_CONFIG}; ls /etc/docker").split() == ["600", "daemon.json"]
 
+    def follows_a_mirror(self, repository: Path, places: str) -> None:
+        """A mirror with a name of its own, then one behind a proxy, whose host name is the proxy's business alone.
+
+        The key comes from the machine that runs Ansible. places: files in which no proxy must stay behind."""
+        key = self.work / "key.asc"
+        key.write_bytes((repository / "libnvidia-container/gpgkey").read_bytes())
+        (self.work / "srv/libnvidia-container/gpgkey").unlink()
+        (self.work / "srv/mirror").symlink_to("libnvidia-container")
+        self.works(repo_url=URL.replace("libnvidia-container", "mirror"), repo_key_file=str(key), version="1.16.2")
+        assert rpm_versions(self) == all_of("1.16.2-1")
+        self.start_proxy()
+        through = {"repo_url": "http://mirror.invalid/mirror", "repo_key_file": str(key)}
+        self.refuses("The repository cannot be reached from the node", **through)
+        self.settles(**through, proxy=self.PROXY)
+        assert rpm_versions(self) == all_of("1.17.8-1")
+        assert "GET http://mirror.invalid/mirror/stable/rpm/" in self.proxy_log()
+        self.works(state="absent")
+        assert "mirror.invalid" not in self.shell(f"cat {places} 2>/dev/null || true")
+
     def files(self, *places: str) -> str:
         """All files below the places, with their content's digest."""
         return self.shell(
