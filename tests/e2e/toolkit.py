@@ -102,7 +102,7 @@ class Machine:
         self.shell(f"chmod 600 {self.DOCKER_CONFIG}; echo '{mine}' > {self.DOCKER_CONFIG}")
         if guide:
             old = r"[nvidia-docker]\nname=old\nbaseurl=https://nvidia.github.io/nvidia-docker\nenabled=0\n"
-            self.shell(f"printf '{old}' > {guide}")
+            self.shell(f"mkdir -p {Path(guide).parent}; printf '{old}' > {guide}")
         self.settles()
         assert "nvidia-docker2" in installed()
         assert "nvidia-container-runtime" in installed().split()

@@ -31,8 +31,9 @@ rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-
 
 
 def start(name: str, image: str, served: Path) -> None:
-    docker.run("run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sleep",
-               "--volume", f"{served}:/srv", image, "infinity")  # fmt: skip
+    # a shell as process 1: libzypp waits for a process whose end nobody took notice of as if it still ran
+    docker.run("run", "--detach", "--network", "none", "--name", name, "--entrypoint", "sh",
+               "--volume", f"{served}:/srv", image, "-c", "sleep infinity & wait")  # fmt: skip
 
 
 def shell(name: str, script: str) -> str:
