@@ -62,3 +62,12 @@ def test_the_readme_names_no_variable_that_does_not_exist(role):
     sources = "".join(path.read_text(encoding="utf-8") for path in sorted((role / "tasks").glob("*.yml")))
     named = set(re.findall(rf"`({role.name}_\w+?)`", text))
     assert {name for name in named - set(options) if name not in sources} == set()
+
+
+@roles
+def test_no_pipe_is_closed_before_its_writer_is_done(role):
+    """With pipefail, what closes a pipe early turns a hit into a failure whenever the writer has more to say."""
+    early = re.compile(r"\|\s*(?:grep\s+(?:-\w*q|--quiet|--silent|-\w*m)|head\b|sed\s[^|]*\bq\b|awk\s[^|]*\bexit\b)")
+    files = [path for folder in ("tasks", "handlers", "vars") for path in sorted((role / folder).rglob("*.yml"))]
+    assert early.search("rpm -q --list x | grep -qx y")
+    assert [path.name for path in files if early.search(path.read_text(encoding="utf-8"))] == []
