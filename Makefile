@@ -9,9 +9,6 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 # Two processes for the unit tests and the linters: the smallest machine that CI offers has two cores.
 WORKERS ?= 2
 
-# What of the collection mypy checks.
-TYPED := $(addprefix plugins/module_utils/,gpu kubelet kubernetes report runtime_config)
-
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
 	lint-ansible unit unit-quick coverage sanity sanity-all importer molecule e2e bench bench-daemon soak \
 	bench-ansible build release docs clean
@@ -57,7 +54,7 @@ lint-python: setup ## ruff, style and format
 lint-types: setup ## mypy --strict
 	mypy --config-file files/devplugin/pyproject.toml files/devplugin/src
 	mypy --strict --explicit-package-bases --exclude '/test_' tests/sim/cluster tests/demo tests/house
-	mypy --strict --explicit-package-bases --exclude /toolkit_config.py $(TYPED)
+	mypy --strict --explicit-package-bases plugins/module_utils
 
 lint-yaml: setup ## yamllint, and the changelog's fragments
 	yamllint --strict .

@@ -10,11 +10,18 @@ each other over generated machines and configurations.
 
 from __future__ import annotations
 
+from typing import Any, Mapping
+
+Gpu = Mapping[str, Any]
+Device = Mapping[str, Any]
+
 DOMAIN = "nvidia.com/"
 GPU = DOMAIN + "gpu"
 
 
-def resources(facts, config, env=None):
+def resources(
+    facts: Mapping[str, Any], config: Mapping[str, Any], env: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """How many devices of each resource the node should have.
 
     Args:
@@ -28,7 +35,7 @@ def resources(facts, config, env=None):
     """
     gpus = [gpu for gpu in facts.get("gpus") or [] if _selected(gpu, _at(config, "kubegpu", "gpus"))]
     strategy = (env or {}).get("MIG_STRATEGY") or _at(config, "flags").get("migStrategy") or "none"
-    plain = {}
+    plain: dict[str, list[Device]] = {}
     for name, device in _devices(gpus, strategy, _at(config, "resources")):
         plain.setdefault(name, []).append(device)
     if not plain:
@@ -36,7 +43,9 @@ def resources(facts, config, env=None):
     return _shared(plain, _at(config, "sharing", "timeSlicing"))
 
 
-def chosen(configs, name="", default="", single=None):
+def chosen(
+    configs: Mapping[str, dict[str, Any]], name: str = "", default: str = "", single: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
     """The configuration that applies of several named ones, by the rules of NVIDIA's config manager.
 
     Args:
@@ -58,14 +67,14 @@ def chosen(configs, name="", default="", single=None):
     return next(iter(configs.values())) if len(configs) == 1 else None
 
 
-def _at(tree, *keys):
+def _at(tree: Any, *keys: str) -> Any:
     """The mapping at a path, empty if it is not there."""
     for key in keys:
         tree = (tree or {}).get(key)
     return tree or {}
 
 
-def _matches(pattern, name):
+def _matches(pattern: str, name: str) -> bool:
     """Whether a pattern, in which * stands for anything, matches the whole name."""
     first, *rest = pattern.split("*")
     if not rest:
@@ -81,12 +90,12 @@ def _matches(pattern, name):
     return len(name) - at >= len(rest[-1]) and name.endswith(rest[-1])
 
 
-def _qualified(name):
+def _qualified(name: str) -> str:
     return name if "/" in name else DOMAIN + name
 
 
-def _selected(gpu, rules):
-    def fits(entry):
+def _selected(gpu: Gpu, rules: Mapping[str, Any]) -> bool:
+    def fits(entry: int | str) -> bool:
         if isinstance(entry, int):
             return gpu.get("index") == entry
         if entry.startswith("GPU-"):
@@ -98,10 +107,10 @@ def _selected(gpu, rules):
     return wanted and not any(fits(entry) for entry in rules.get("exclude") or [])
 
 
-def _devices(gpus, strategy, patterns):
+def _devices(gpus: list[Gpu], strategy: str, patterns: Mapping[str, Any]) -> list[tuple[str, Device]]:
     """(resource, device) of each device before it is shared; a device has an ``index`` as text and a ``uuid``."""
 
-    def named(kind, value, default):
+    def named(kind: str, value: str, default: str) -> str:
         for entry in patterns.get(kind) or []:
             if _matches(entry["pattern"], value):
                 return _qualified(entry["name"])
@@ -109,17 +118,17 @@ def _devices(gpus, strategy, patterns):
 
     split = [gpu for gpu in gpus if _instances(gpu) is not None] if strategy != "none" else []
     if strategy == "single" and split:
-        profiles = {instance.get("profile") for gpu in split for instance in _instances(gpu)}
+        profiles = {instance.get("profile") for gpu in split for instance in _instances(gpu) or []}
         uniform = len(split) == len(gpus) and all(_instances(gpu) for gpu in split) and len(profiles) == 1
         if not uniform:
             return []
-    found = []
+    found: list[tuple[str, Device]] = []
     for gpu in sorted(gpus, key=lambda gpu: (gpu["index"], gpu.get("uuid") or "")):
         if gpu not in split:
             device = {"index": str(gpu["index"]), "uuid": gpu.get("uuid")}
             found.append((named("gpus", gpu.get("name") or "", GPU), device))
             continue
-        for instance in sorted(_instances(gpu), key=lambda instance: instance["index"]):
+        for instance in sorted(_instances(gpu) or [], key=lambda instance: instance["index"]):
             profile = instance.get("profile") or ""
             default = GPU if strategy == "single" else "%smig-%s" % (DOMAIN, profile.replace("+", "."))
             device = {"index": "%s:%s" % (gpu["index"], instance["index"]), "uuid": instance.get("uuid")}
@@ -127,17 +136,17 @@ def _devices(gpus, strategy, patterns):
     return found
 
 
-def _instances(gpu):
+def _instances(gpu: Gpu) -> list[dict[str, Any]] | None:
     """The MIG devices of a GPU in MIG mode; None for any other."""
     mig = gpu.get("mig") or {}
     return (mig.get("instances") or []) if mig.get("mode") == "enabled" else None
 
 
-def _shared(plain, slicing):
+def _shared(plain: Mapping[str, list[Device]], slicing: Mapping[str, Any]) -> dict[str, int]:
     suffix = ".shared" if slicing.get("renameByDefault") else ""
-    counts = {}
+    counts: dict[str, int] = {}
 
-    def add(name, number):
+    def add(name: str, number: int) -> None:
         counts[name] = counts.get(name, 0) + number
 
     for name, devices in plain.items():
@@ -152,7 +161,7 @@ def _shared(plain, slicing):
     return counts
 
 
-def _claimed(wanted, free):
+def _claimed(wanted: Any, free: list[Device]) -> list[Device]:
     """The devices that an entry of the sharing means: all, the first so many, or some by index or UUID."""
     if wanted is None or wanted == "all":
         return free

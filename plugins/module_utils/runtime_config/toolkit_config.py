@@ -12,6 +12,7 @@ types are those of the toolkit (internal/config of NVIDIA/nvidia-container-toolk
 from __future__ import annotations
 
 import re
+from typing import Mapping
 
 from . import toml_text
 from .text import ConfigError, error_at, newline_of, replace
@@ -31,7 +32,7 @@ PLACES = {
 """Option of the module -> (path of the table, key)."""
 
 
-def apply(text, settings):
+def apply(text: str, settings: Mapping[str, bool | str]) -> str:
     """Return text with the settings (option -> bool or str) in it; what means the same already stays as it is.
 
     Raises ConfigError with line and column for what is not TOML or cannot be edited safely.
@@ -49,13 +50,13 @@ def apply(text, settings):
     return text
 
 
-def _raw(value):
+def _raw(value: bool | str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return toml_text.string_text(value)
 
 
-def _set(text, table_path, key, value):
+def _set(text: str, table_path: tuple[str, ...], key: str, value: bool | str) -> str:
     document = toml_text.scan(text)
     found = document.find((*table_path, key))
     if isinstance(found, toml_text.Entry):
@@ -85,7 +86,7 @@ def _set(text, table_path, key, value):
     return replace(text, start, start, line + newline)
 
 
-def _body(document, table):
+def _body(document: toml_text.Document, table: toml_text.Table) -> tuple[int, int]:
     """Return the offsets between which a table's own statements and comments stand."""
     starts = [header.start for header in document.headers]
     if table.kind == "root":
@@ -94,14 +95,16 @@ def _body(document, table):
     return header.end, min([start for start in starts if start > header.start], default=len(document.text))
 
 
-def _line_end(text, offset):
+def _line_end(text: str, offset: int) -> int:
     end = text.find("\n", offset)
     if end < 0:
         return len(text)
     return end - 1 if text[end - 1] == "\r" else end
 
 
-def _unsafe(text, there, path):
+def _unsafe(
+    text: str, there: toml_text.Table | toml_text.Entry | list[toml_text.Table], path: tuple[str, ...]
+) -> ConfigError:
     first = there[0] if isinstance(there, list) else there
     message = "%s is written in a way that cannot be edited safely; write it as a plain table or key"
     return error_at(text, first.start, message % toml_text.path_text(path))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .links import count, failed, passed, skipped, uuids
 
@@ -30,13 +31,13 @@ _REMEDIES = (
 _OTHERWISE = "try the same on the node, with debug set in /etc/nvidia-container-runtime/config.toml"
 
 
-def remedy(text):
+def remedy(text: str) -> str:
     """What to do about a container's message."""
     lowered = text.lower()
     return next((known for words, known in _REMEDIES if words in lowered), _OTHERWISE)
 
 
-def judge(name, run, seen):
+def judge(name: str, run: dict[str, Any] | None, seen: dict[str, Any]) -> dict[str, str]:
     """The link of one container.
 
     Args:

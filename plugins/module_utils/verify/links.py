@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Iterable
 
 from ..kubernetes.pods import ENDED, limits
 
@@ -20,27 +21,27 @@ _GPU = re.compile(r"(?<![\w-])GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?!
 _MIG = re.compile(r"(?<![\w-])MIG-(?:GPU-[0-9a-f-]+/\d+/\d+|[0-9a-f-]{36})(?![\w-])")
 
 
-def passed(name, detail):
+def passed(name: str, detail: str) -> dict[str, str]:
     """A link that holds."""
     return {"name": name, "status": "passed", "detail": detail, "remedy": ""}
 
 
-def failed(name, detail, remedy):
+def failed(name: str, detail: str, remedy: str) -> dict[str, str]:
     """A link that is broken."""
     return {"name": name, "status": "failed", "detail": detail, "remedy": remedy}
 
 
-def skipped(name, reason):
+def skipped(name: str, reason: str) -> dict[str, str]:
     """A link that could not be tried."""
     return {"name": name, "status": "skipped", "detail": reason, "remedy": ""}
 
 
-def count(number, noun):
+def count(number: int, noun: str) -> str:
     """``1 GPU``, ``2 GPUs``."""
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
-def uuids(text):
+def uuids(text: str) -> tuple[list[str], list[str]]:
     """The GPUs and the MIG devices that ``nvidia-smi -L`` listed.
 
     Args:
@@ -52,7 +53,7 @@ def uuids(text):
     return list(dict.fromkeys(_GPU.findall(text))), list(dict.fromkeys(_MIG.findall(text)))
 
 
-def plugin_pod(pods):
+def plugin_pod(pods: Iterable[dict[str, Any]] | None) -> dict[str, Any] | None:
     """Our device plugin's newest pod of a node's pods, or None."""
     ours = [
         pod
@@ -62,7 +63,7 @@ def plugin_pod(pods):
     return max(ours, key=lambda pod: pod["metadata"].get("creationTimestamp") or "") if ours else None
 
 
-def takers(pods, resource):
+def takers(pods: Iterable[dict[str, Any]] | None, resource: str) -> dict[str, int]:
     """How much the pods that have not ended have of a resource.
 
     Returns:
@@ -76,14 +77,15 @@ def takers(pods, resource):
     return found
 
 
-def quantity(node, kind, resource):
+def quantity(node: dict[str, Any], kind: str, resource: str) -> int:
     """A whole-numbered resource of a node's ``capacity`` or ``allocatable``; 0 if it has none."""
     return int(((node.get("status") or {}).get(kind) or {}).get(resource, 0))
 
 
-def condition(thing, kind):
+def condition(thing: dict[str, Any], kind: str) -> dict[str, Any]:
     """A condition of a Kubernetes object as a dict, empty if it has none of that type."""
-    for item in (thing.get("status") or {}).get("conditions") or []:
+    conditions: list[dict[str, Any]] = (thing.get("status") or {}).get("conditions") or []
+    for item in conditions:
         if item.get("type") == kind:
             return item
     return {}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from ..kubernetes.pods import ENDED
 from .links import condition
@@ -28,12 +29,12 @@ _LOOK = (
 _HOLD = "exec sleep 86400"
 
 
-def mark(node):
+def mark(node: str) -> str:
     """A label's value that stands for a node: a label has 63 characters, a node's name up to 253."""
     return hashlib.sha256(node.encode("utf-8")).hexdigest()[:16]
 
 
-def definition(kind, node, resource, amount, run, options):
+def definition(kind: str, node: str, resource: str, amount: int, run: str, options: dict[str, Any]) -> dict[str, Any]:
     """A test pod.
 
     Args:
@@ -48,7 +49,7 @@ def definition(kind, node, resource, amount, run, options):
     Returns:
         dict: the Pod.
     """
-    spec = {
+    spec: dict[str, Any] = {
         "restartPolicy": "Never",
         # the pods are made one after the other, and the first must not end before the last was looked at
         "activeDeadlineSeconds": 2 * int(options["timeout"]),
@@ -93,7 +94,7 @@ def definition(kind, node, resource, amount, run, options):
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _container(name, image, script, limits):
+def _container(name: str, image: str, script: str, limits: dict[str, int]) -> dict[str, Any]:
     return {
         "name": name,
         "image": image,
@@ -103,8 +104,8 @@ def _container(name, image, script, limits):
         "env": [{"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "utility"}],
         # little is asked for beside the GPU, so that nothing else decides whether the pod can be placed
         "resources": {
-            "limits": dict(limits, cpu="500m", memory="128Mi"),
-            "requests": dict(limits, cpu="10m", memory="16Mi"),
+            "limits": {**limits, "cpu": "500m", "memory": "128Mi"},
+            "requests": {**limits, "cpu": "10m", "memory": "16Mi"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -115,12 +116,13 @@ def _container(name, image, script, limits):
     }
 
 
-def label(pod, name):
+def label(pod: dict[str, Any], name: str) -> str:
     """A pod's label, empty if it has none of that name."""
-    return ((pod.get("metadata") or {}).get("labels") or {}).get(name, "")
+    labels: dict[str, str] = (pod.get("metadata") or {}).get("labels") or {}
+    return labels.get(name, "")
 
 
-def settled(pod):
+def settled(pod: dict[str, Any]) -> bool:
     """Whether nothing more is to be waited for: ONE has ended, ALL holds its GPUs, MORE was turned away."""
     phase = (pod.get("status") or {}).get("phase")
     if phase in ENDED:
@@ -132,17 +134,17 @@ def settled(pod):
     return False
 
 
-def said(pod):
+def said(pod: dict[str, Any]) -> str:
     """What the container that looked has left in the pod's status; empty if it has not come to that."""
     status = pod.get("status") or {}
     for item in (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or []):
-        message = ((item.get("state") or {}).get("terminated") or {}).get("message")
+        message: str | None = ((item.get("state") or {}).get("terminated") or {}).get("message")
         if message:
             return message
     return ""
 
 
-def seen(pod):
+def seen(pod: dict[str, Any]) -> tuple[str, str]:
     """As ``said``, without the line of the environment: (value of NVIDIA_VISIBLE_DEVICES or "", the rest)."""
     lines = said(pod).splitlines()
     name = "NVIDIA_VISIBLE_DEVICES="
