@@ -33,7 +33,10 @@ def find(program: str, socket_path: str, pid_file: str | None = None, proc: str 
     """
     for pid in (_listener(socket_path), _from_file(pid_file)):
         if pid and _comm(pid, proc) == program[:15]:
-            return Daemon(pid, _arguments(pid, proc), _started(pid, proc))
+            words = _words(pid, proc)
+            # none at all: a zombie, or one in the middle of its exec, whose name comes first
+            if words:
+                return Daemon(pid, words[1:], _started(pid, proc))
     return None
 
 
@@ -72,9 +75,9 @@ def _comm(pid: int, proc: str) -> str:
     return _read(pid, "comm", proc).decode("utf-8", "replace").strip()
 
 
-def _arguments(pid: int, proc: str) -> list[str]:
+def _words(pid: int, proc: str) -> list[str]:
     raw = _read(pid, "cmdline", proc).decode("utf-8", "replace")
-    return raw.rstrip("\0").split("\0")[1:]
+    return raw.rstrip("\0").split("\0") if raw else []
 
 
 def _started(pid: int, proc: str) -> float | None:

@@ -44,3 +44,16 @@ def test_a_program_that_does_not_run(tmp_path):
     assert process.find("sleep", str(tmp_path / "none.sock"), str(pid_file)) is None
     pid_file.write_text(str(os.getpid()))
     assert process.find("sleep", str(tmp_path / "none.sock"), str(pid_file)) is None
+
+
+def test_a_process_without_a_command_line_runs_nothing(tmp_path):
+    """A zombie, and a process in the middle of its exec: its name is there already, its arguments are not."""
+    (tmp_path / "7").mkdir()
+    for name, content in (("comm", "dockerd\n"), ("cmdline", ""), ("stat", "7 (dockerd) Z " + "1 " * 20)):
+        (tmp_path / "7" / name).write_text(content)
+    pid_file = tmp_path / "pid"
+    pid_file.write_text("7")
+    assert process.find("dockerd", str(tmp_path / "none.sock"), str(pid_file), proc=str(tmp_path)) is None
+    (tmp_path / "7" / "cmdline").write_text("dockerd\0--debug\0")
+    daemon = process.find("dockerd", str(tmp_path / "none.sock"), str(pid_file), proc=str(tmp_path))
+    assert (daemon.pid, daemon.arguments) == (7, ["--debug"])
