@@ -139,6 +139,20 @@ def test_a_pod_gets_its_gpu_through_the_kubelet_from_our_daemon(node: Handle) ->
     assert re.findall(r"^/dev/nvidia\d+$", log, re.MULTILINE) == [f"/dev/nvidia{minor}"]
 
 
+def test_a_pod_with_a_gpu_reaches_no_socket_of_the_host(node: Handle) -> None:
+    plugins = "/var/lib/kubelet/device-plugins"
+    # the kubelet's own and the plugin's; to connect one has to be allowed to write
+    on_node = node.execute("find", plugins, "-type", "s", "-printf", "%f %m %u\n").splitlines()
+    assert len(on_node) >= 2
+    assert [line for line in on_node if not re.fullmatch(r"\S+ [0-7][0145][0145] root", line)] == []
+    look = "find / -type s -not -path '/proc/*'; true"
+    sockets = node.kubectl("exec", "one", "--", "sh", "-c", look).splitlines()
+    # the toolkit brings those of the driver's daemons, where they run
+    assert [path for path in sockets if not re.match(r"(/var)?/run/nvidia-", path)] == []
+    listening = node.kubectl("exec", "one", "--", "cat", "/proc/net/unix")
+    assert "device-plugins" not in listening
+
+
 def test_with_all_gpus_taken_a_further_pod_stays_pending(node: Handle) -> None:
     node.apply(pods.gpu_pod("two", "exec sleep 600"))
     wait_for("the pod two running", lambda: phase(node, "two") == "Running")
