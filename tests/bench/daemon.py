@@ -4,9 +4,10 @@
 usage: tests/bench/daemon.py [--gpus N] [--mig N] [--replicas N …] [--starts N] [--idle SECONDS] [--json FILE]
 
 The client is Python's gRPC too, and shares the machine's cores with the daemon: its share is part of every number. So
-it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "empty call" is what is left when
-the daemon does nothing; "in the daemon" is the daemon's own share, by its metrics. CPU times are what a busy machine
-leaves untouched: there, latencies tell how long one waits for a core.
+it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "bare server" is a server of
+grpcio that has one empty method and nothing else, the floor of the calls in the same run; "in the daemon" is the
+daemon's own share, by its metrics. CPU times are what a busy machine leaves untouched: there, latencies tell how long
+one waits for a core.
 """
 
 from __future__ import annotations
@@ -60,10 +61,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES)]
 import grpc  # noqa: E402
 
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb  # noqa: E402
+from tests.bench.calls import cpu_seconds  # noqa: E402
 from tests.sim.nvml import nvmlsim  # noqa: E402
 from tests.unit.devplugin.kubelet_stub import KubeletStub  # noqa: E402
 
 RESOURCE = "nvidia.com/gpu"
+CALLS = str(Path(__file__).with_name("calls.py"))
+LIBRARIES_ONLY = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIBRARIES), "GRPC_VERBOSITY": "ERROR"}
 
 
 class Samples:
@@ -89,11 +93,6 @@ def status_mib(pid: int, key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key + ":")) / 1024
 
 
-def cpu_seconds(pid: int) -> float:
-    """In nanoseconds' resolution, unlike /proc/PID/stat, whose ticks are 0.2 % of five seconds."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
-
-
 def wakeups(pid: int) -> int:
     """How often a thread went to sleep by itself, and so was woken."""
     lines = [line for path in Path(f"/proc/{pid}/task").glob("*/status") for line in path.read_text().splitlines()]
@@ -113,6 +112,8 @@ class Goal:
 GOALS = {
     "start to Register": Goal("ms", 10, 150),
     "start to Register, CPU time": Goal("ms"),
+    "bare server, empty call": Goal("us"),
+    "bare server, empty call, CPU time": Goal("us"),
     "empty call": Goal("us"),
     "empty call, CPU time of the daemon": Goal("us"),
     "Allocate": Goal("us", 257, 400),
@@ -252,26 +253,38 @@ class Bench:
 
     async def calls(self, kubelet: KubeletStub, pid: int) -> None:
         devices = list(await kubelet.devices(RESOURCE))
-        stub = kubelet.endpoints[RESOURCE].stub
         request = pb.AllocateRequest()
         request.container_requests.add(devicesIDs=devices[:1])
         wanted = pb.PreferredAllocationRequest()
         wanted.container_requests.add(available_deviceIDs=devices, allocation_size=(self.gpus + 1) // 2)
-        for call, message, name in (
-            (stub.GetDevicePluginOptions, pb.Empty(), "empty call"),
-            (stub.Allocate, request, "Allocate"),
-            (stub.GetPreferredAllocation, wanted, "GetPreferredAllocation"),
-        ):
-            samples = self.samples[name]
-            began = 0.0
-            for number in range(2200):
-                with samples.measure():
-                    await call(message)
-                if number == 199:  # warmed up
-                    samples.values.clear()
-                    began = cpu_seconds(pid)
-            spent = (cpu_seconds(pid) - began) / len(samples.values)
-            self.samples[f"{name}, CPU time of the daemon"].values.append(spent * 1e6)
+        served = self.sockets / kubelet.registrations[-1].endpoint
+        await self.call("empty call", served, "GetDevicePluginOptions", pb.Empty(), pid, "CPU time of the daemon")
+        await self.call("Allocate", served, "Allocate", request, pid, "CPU time of the daemon")
+        await self.call(
+            "GetPreferredAllocation", served, "GetPreferredAllocation", wanted, pid, "CPU time of the daemon"
+        )
+        bare = self.sockets.parent / "bare.sock"
+        server = await asyncio.create_subprocess_exec(sys.executable, CALLS, "serve", str(bare), env=LIBRARIES_ONLY)
+        try:
+            while not bare.exists():
+                await asyncio.sleep(0.01)
+            name = "bare server, empty call"
+            await self.call(name, bare, "GetDevicePluginOptions", pb.Empty(), server.pid, "CPU time")
+        finally:
+            server.terminate()
+            await server.wait()
+
+    async def call(self, name: str, served: Path, method: str, request: Any, pid: int, cpu: str) -> None:
+        """Two thousand calls of a method, one after the other, from a process of their own."""
+        caller = await asyncio.create_subprocess_exec(
+            sys.executable, CALLS, "call", str(served), method, request.SerializeToString().hex(), "2000", str(pid),
+            env=LIBRARIES_ONLY, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, _ = await caller.communicate()
+        assert caller.returncode == 0, f"{method}: exit status {caller.returncode}"
+        result = json.loads(printed)
+        self.samples[name].values += result["us"]
+        self.samples[f"{name}, {cpu}"].values.append(result["cpu_us"])
 
     async def xids(self, kubelet: KubeletStub) -> None:
         """One fatal XID for each GPU, each waited for."""
