@@ -21,14 +21,20 @@ NAMESPACE = "nvidia-device-plugin"
 AGENT = "nvidia-device-plugin-agent"
 FAULTS = "kubegpu.nvidia/gpu-faults"
 ACK = "kubegpu.nvidia/ack"
-FEATURES = '{"device_plugin_agent_features": ["events", "annotations", "acknowledge", "labels"]}'
+FEATURE_FILES = "/etc/kubernetes/node-feature-discovery/features.d"
+SETTINGS = json.dumps(
+    {
+        "device_plugin_agent_features": ["events", "annotations", "acknowledge", "labels"],
+        "device_plugin_nfd_features_dir": FEATURE_FILES,
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
     """A node with the device plugin on it, and all that its agent can write."""
     with fresh_cluster(SPEC) as made:
-        run = made.playbook("site.yml", "--skip-tags", "verify", "-e", FEATURES)
+        run = made.playbook("site.yml", "--skip-tags", "verify", "-e", SETTINGS)
         assert run.returncode == 0, run.output
         yield made
 
@@ -71,6 +77,12 @@ def test_labels_are_on_the_node(machine: Handle) -> None:
     wait_for("the labels", lambda: metadata(machine)["labels"].get("nvidia.com/gpu.count") == "2")
     assert "H100" in metadata(machine)["labels"]["nvidia.com/gpu.product"]
     assert metadata(machine)["labels"]["nvidia.com/gpu.present"] == "true"
+
+
+def test_labels_are_in_a_feature_file(machine: Handle) -> None:
+    written = machine.execute("cat", f"{FEATURE_FILES}/kubegpu-nvidia").splitlines()
+    assert "nvidia.com/gpu.count=2" in written
+    assert not [line for line in written if line.startswith("#")]
 
 
 def test_a_fault_is_where_people_look(machine: Handle) -> None:
@@ -146,3 +158,4 @@ def test_what_the_agent_wrote_goes_with_it(machine: Handle) -> None:
     for kind in ("clusterroles", "clusterrolebindings", "roles", "rolebindings"):
         assert machine.get(kind, "-A", "-l", "app.kubernetes.io/managed-by=kubegpu.nvidia")["items"] == []
     assert len(plugin(machine)["spec"]["containers"]) == 1
+    assert "# +expiry-time=" in machine.execute("cat", f"{FEATURE_FILES}/kubegpu-nvidia")

@@ -51,6 +51,16 @@ def test_of_the_host_it_sees_two_of_the_kubelets_folders(pod):
     assert mounted == {"/var/lib/kubelet/device-plugins": False, "/var/lib/kubelet/pod-resources": True}
 
 
+def test_for_feature_files_it_sees_their_folder_too(tmp_path):
+    text = release.manifest(tmp_path, device_plugin_nfd_features_dir="/etc/features.d").read_text()
+    pod = {item["kind"]: item for item in yaml.safe_load_all(text)}["DaemonSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"name": "features", "mountPath": "/features.d"} in container["volumeMounts"]
+    assert {"name": "DP_LABELS_FILE", "value": "/features.d/kubegpu-nvidia"} in container["env"]
+    paths = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
+    assert paths == {"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources", "/etc/features.d"}
+
+
 FEATURES = ["acknowledge", "annotations", "config", "events", "labels"]
 NODE_READER = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch"]}]
 NODE_WRITER = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch", "patch"]}]
