@@ -55,8 +55,21 @@ def reasons(machine: Handle) -> list[str]:
 
 
 def plugin(machine: Handle) -> dict[str, Any]:
-    (pod,) = machine.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")["items"]
-    return dict(pod)
+    found: list[dict[str, Any]] = []
+
+    def alone() -> bool:
+        selector = ("-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
+        found[:] = machine.get("pods", *selector)["items"]
+        return len(found) == 1
+
+    wait_for("one pod of the plugin", alone, seconds=60)
+    return found[0]
+
+
+def runs(machine: Handle) -> tuple[str, list[int]]:
+    """Which pod of the plugin it is, and how often its containers were restarted."""
+    pod = plugin(machine)
+    return pod["metadata"]["uid"], [status["restartCount"] for status in pod["status"]["containerStatuses"]]
 
 
 def log(machine: Handle) -> str:
@@ -134,7 +147,7 @@ def test_without_an_api_server_pods_get_their_gpus(machine: Handle) -> None:
     pod = pods.gpu_pod("static", "echo visible=$NVIDIA_VISIBLE_DEVICES; exec sleep 600")
     path = machine.folder / machine.node / "static.json"  # the node's /etc/kubernetes
     path.write_text(json.dumps(pod))
-    restarts = [status["restartCount"] for status in plugin(machine)["status"]["containerStatuses"]]
+    before = runs(machine)
     machine.execute("systemctl", "stop", "kube-apiserver")
     try:
         machine.execute("mv", "/etc/kubernetes/static.json", "/etc/static-pods/static.json")
@@ -145,7 +158,7 @@ def test_without_an_api_server_pods_get_their_gpus(machine: Handle) -> None:
     machine.execute("nvml-sim", "xid", "1", "31")  # the application's fault, and nothing to write
     machine.execute("nvml-sim", "xid", "1", "79")
     wait_for("the annotation", lambda: faults(machine) == ["xid_79"], seconds=120)
-    assert [status["restartCount"] for status in plugin(machine)["status"]["containerStatuses"]] == restarts
+    assert runs(machine) == before
     machine.execute("rm", "/etc/static-pods/static.json")
 
 
