@@ -62,7 +62,7 @@ def test_nothing_asked_for_changes_nothing(config, tmp_path):
     ("old", "new"),
     [
         pytest.param(b"", b"[nvidia-container-cli]\nno-cgroups = true\n", id="empty"),
-        pytest.param(b"a = 1", b"a = 1\n\n[nvidia-container-cli]\nno-cgroups = true\n", id="no-table"),
+        pytest.param(b"a = 1", b"a = 1\n\n[nvidia-container-cli]\nno-cgroups = true", id="no-table"),
         pytest.param(b"[nvidia-container-cli] # x\r\n[z]\r\n",
                      b"[nvidia-container-cli] # x\r\nno-cgroups = true\r\n[z]\r\n", id="empty-table-crlf"),
         pytest.param(b"[nvidia-container-cli]\nno-cgroups = false # why\n",
@@ -83,7 +83,7 @@ def test_layouts(config, old, new):
     ("text", "message"),
     [
         pytest.param('[nvidia-container-cli]\nx = "', "line 2", id="not-toml"),
-        pytest.param("nvidia-container-cli = {x = 1}\n", "cannot be edited safely", id="inline"),
+        pytest.param("nvidia-container-cli = {x = 1}\n", "cannot be extended safely", id="inline"),
         pytest.param('[nvidia-container-cli]\nx = """\n#no-cgroups = 1\n"""\n', "no safe place", id="in-a-string"),
     ],
 )
