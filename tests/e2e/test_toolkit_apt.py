@@ -243,6 +243,10 @@ def test_proxy(node: Machine) -> None:
     assert "proxy" not in node.files("/etc/apt").lower()
 
 
+def test_a_password_in_an_address(node: Machine) -> None:
+    node.keeps_secrets()
+
+
 def test_settings(node: Machine) -> None:
     """The toolkit's own configuration: a preview before there is one, then the file with its comments kept."""
     wanted = {"mode": "cdi", "no_cgroups": True, "accept_envvar_when_unprivileged": False}

@@ -86,6 +86,10 @@ def test_mirror_with_a_key_of_its_own_and_a_proxy(node: Machine, repository: Pat
     node.follows_a_mirror(repository, "/etc/dnf/dnf.conf /etc/yum.repos.d/*")
 
 
+def test_a_password_in_an_address(node: Machine, repository: Path) -> None:
+    node.keeps_secrets()
+
+
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     node.works(version="1.16.2")
     pid = node.shell(

@@ -79,6 +79,10 @@ def test_mirror_and_proxy(node: Machine, repository: Path) -> None:
     node.follows_a_mirror(repository, "/etc/zypp/zypp.conf /etc/zypp/repos.d/*")
 
 
+def test_a_password_in_an_address(node: Machine, repository: Path) -> None:
+    node.keeps_secrets()
+
+
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     node.works(version="1.16.2")
     pid = node.shell("sleep 900 >/dev/null 2>&1 & echo $! | tee /run/zypp.pid")

@@ -24,6 +24,27 @@ PACKAGES = ("libnvidia-container-tools", "libnvidia-container1", "nvidia-contain
             "nvidia-container-toolkit-base")  # fmt: skip
 
 
+_PROXY = """
+import base64, http.server, sys, urllib.parse
+LOGIN = 'Basic ' + base64.b64encode(sys.argv[2].encode()).decode()
+WANTED = [('Proxy-Authorization', 407, 'Proxy-Authenticate'), ('Authorization', 401, 'WWW-Authenticate')]
+class Proxy(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *a):
+        super().__init__(*a, directory='/srv')
+    def translate_path(self, path):
+        return super().translate_path(urllib.parse.urlsplit(path).path)
+    def do_GET(self):
+        for header, status, answer in WANTED if sys.argv[2] else ():
+            if self.headers[header] != LOGIN:
+                self.send_response(status)
+                self.send_header(answer, 'Basic realm="x"')
+                self.send_header('Content-Length', '0')
+                return self.end_headers()
+        super().do_GET()
+http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Proxy).serve_forever()
+"""
+
+
 @dataclass
 class Machine:
     """A container, and the variables that every run of the role on it gets."""
@@ -43,15 +64,38 @@ class Machine:
 
     def start_proxy(self) -> None:
         """A proxy at PROXY that gives what lies in /srv, whatever host is asked for, and says what was asked."""
-        script = (
-            "import http.server, urllib.parse\n"
-            "class Proxy(http.server.SimpleHTTPRequestHandler):\n"
-            "    def translate_path(self, path):\n"
-            "        return super().translate_path(urllib.parse.urlsplit(path).path)\n"
-            "    def __init__(self, *a): super().__init__(*a, directory='/srv')\n"
-            "http.server.ThreadingHTTPServer(('127.0.0.1', 8081), Proxy).serve_forever()\n"
+        self._start("proxy", 8081)
+
+    # Escaped, as addresses have it; as a proxy and as a mirror.
+    LOGIN = "someone:s3cr3t%2B1"
+    MARK = "s3cr3t"
+
+    def _start(self, name: str, port: int, login: str = "") -> None:
+        self.execute("sh", "-c", f"cat > /tmp/{name}.py <<'END'\n{_PROXY}END")
+        self.shell(f"python3 /tmp/{name}.py {port} '{login}' >/tmp/{name}.log 2>&1 &")
+
+    def keeps_secrets(self) -> None:
+        """Passwords in the addresses of mirror and proxy are used, and neither shown nor left where others can read."""
+        self._start("guarded", 8082, "someone:s3cr3t+1")
+        addresses = {"repo_url": f"http://{self.LOGIN}@mirror.invalid/libnvidia-container",
+                     "proxy": f"http://{self.LOGIN}@127.0.0.1:8082"}  # fmt: skip
+        wrong = {key: value.replace(self.MARK, f"{self.MARK}-not") for key, value in addresses.items()}
+        refused = self.role("--diff", "-vvv", **wrong)
+        assert refused.returncode != 0
+        assert "cannot be fetched from http://mirror.invalid/libnvidia-container/gpgkey" in " ".join(
+            refused.output.split()
         )
-        self.shell(f"cat > /tmp/proxy.py <<'END'\n{script}END\npython3 /tmp/proxy.py >/tmp/proxy.log 2>&1 &")
+        shown = [refused.output]
+        shown += [self.works(*options, "-vvv", **addresses).output for options in (("--check", "--diff"), ("--diff",))]
+        again = self.works("-vvv", **addresses)
+        assert again.changed == 0, again.output
+        assert self.MARK not in "".join([*shown, again.output])
+        find = f"grep -rIl {self.MARK} /etc /root /tmp/.ansible /var/cache /var/lib /var/log 2>/dev/null"
+        modes = self.shell(f"{find} | xargs -r stat -c '%a %U'").splitlines()
+        assert modes
+        assert set(modes) <= {"600 root", "640 root"}
+        self.works(state="absent", **addresses)
+        assert self.shell(f"grep -rIl {self.MARK} /etc || true") == ""
 
     def proxy_log(self) -> str:
         return self.execute("cat", "/tmp/proxy.log")
