@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
-	lint-ansible unit unit-quick coverage sanity sanity-all importer molecule e2e bench bench-daemon soak \
+	lint-ansible unit unit-quick coverage mutation sanity sanity-all importer molecule e2e bench bench-daemon soak \
 	bench-ansible build release docs clean
 
 help: ## list the targets
@@ -75,6 +75,11 @@ unit-quick: setup tools ## those of the unit tests that start no processes, with
 coverage: setup tools ## the unit tests again, with the lines and branches that they do not reach
 	@mkdir -p .cache/coverage
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered tests/unit
+
+# Rooms of tests/house/mutation.py; all of them by default.
+ROOMS ?=
+mutation: setup tools ## small changes to pure code, one after the other: which of them does no test notice
+	@$(PYTHON) -m tests.house.mutation $(ROOMS)
 
 sanity: setup importer ## ansible-test sanity on the built collection, without an ignore list, and Galaxy's importer
 	$(PYTHON) -m tests.house.sanity
