@@ -222,4 +222,5 @@ def test_what_cannot_be_acknowledged(steps, name, message):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_short_soak(seed):
     warm, end = soak(5000, seed)
-    assert end[1:] == warm[1:], "descriptors and threads"
+    # no more of them; what tests before this one left to gRPC's threads may go meanwhile
+    assert all(now <= before for now, before in zip(end[1:], warm[1:], strict=True)), "descriptors and threads"
