@@ -189,6 +189,27 @@ def test_a_gpu_that_comes_and_goes_is_held_back_from_the_second_time():
     assert not update(state, POLICY, ALL, 64).faults()
 
 
+def test_each_return_is_held_twice_as_long_and_says_what_it_was():
+    bad = dataclasses.replace(ALL, faults=((UUIDS[0], FAULTS[2]),))
+    state, now, held, messages = update(HealthState(), POLICY, ALL, 0.0), 0.0, [], []
+    for _ in range(4):
+        state = update(update(state, POLICY, bad, now + 1), POLICY, ALL, now + 2)
+        now = since = now + 2
+        messages += [fault.message for fault in state.faults().values()]
+        while state.faults():
+            now += 5
+            state = update(state, POLICY, ALL, now)
+        held.append(now - since)
+    assert held == [0, 60, 120, 240]
+    assert messages == [f"held back: it came and went {times} times; last: NVML" for times in (2, 3, 4)]
+
+
+def test_a_long_healthy_time_is_counted_from_the_last_fault():
+    bad = dataclasses.replace(ALL, faults=((UUIDS[0], FAULTS[2]),))
+    assert not play((1, bad), (2, ALL), (5000, bad), (5001, ALL)).faults()
+    assert play((1, bad), (3000, ALL), (5000, bad), (5001, ALL)).faults()
+
+
 def test_a_gpu_that_left_the_bus_and_is_back_was_reset():
     without = Inventory("550", ALL.gpus[1:])
     event = XidEvent(UUIDS[0], 79)

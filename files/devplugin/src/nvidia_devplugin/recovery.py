@@ -71,19 +71,14 @@ def check(record: Record, fault: Fault | None, rules: Recovery, now: float) -> R
     if fault is not None:
         return replace(strike(record, rules, now), reported=fault)
     if record.reported is not None:
-        healed = replace(record, reported=None)
+        last = record.reported.message
+        record = replace(record, reported=None, calm=now)
         if record.latched is None and record.strikes > 1:
-            held = Fault(FLAPPING, f"held back: it came and went {record.strikes} times; last: {_last(record)}")
-            until = now + rules.hold(record.strikes - 1)
-            return replace(healed, latched=held, severity=TRANSIENT, until=until)
-        record = healed if record.latched is not None else replace(healed, calm=now)
+            held = Fault(FLAPPING, f"held back: it came and went {record.strikes} times; last: {last}")
+            return replace(record, latched=held, severity=TRANSIENT, until=now + rules.hold(record.strikes - 1))
     if record.severity == TRANSIENT and now >= record.until:
         return replace(record, latched=None, severity="", calm=now)
     return record
-
-
-def _last(record: Record) -> str:
-    return record.reported.message if record.reported else ""
 
 
 def reset(record: Record, now: float) -> Record:
