@@ -79,6 +79,7 @@ coverage: setup tools ## the unit tests again, with what they do not reach; fail
 # Rooms of tests/house/mutation.py; all of them by default.
 ROOMS ?=
 mutation: setup tools ## small changes to pure code, one after the other: which of them does no test notice
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check "cosmic-ray>=8.4,<9"
 	@$(PYTHON) -m tests.house.mutation $(ROOMS)
 
 sanity: setup importer ## ansible-test sanity on the built collection, without an ignore list, and Galaxy's importer
