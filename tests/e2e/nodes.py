@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.sim.cluster import cluster
-from tests.sim.cluster.use import Handle
+from tests.sim.cluster.use import ROOT, Handle, wait_for
 
 
 @contextmanager
@@ -24,3 +27,22 @@ def fresh_cluster(spec: cluster.Spec) -> Iterator[Handle]:
     yield Handle(cluster.up(spec, say), spec.node_name(1))
     if not os.environ.get("KUBEGPU_E2E_KEEP"):
         cluster.down(spec.name)
+
+
+def kill_when(what: str, condition: Callable[[], object], machine: Handle, playbook: str, *arguments: str) -> None:
+    """Start a playbook, and end it with all its processes, without a word, as soon as ``condition`` is true."""
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", machine.inventory, f"playbooks/{playbook}"]
+    process = subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(what, condition, 240)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.demo import pods
-from tests.e2e.nodes import fresh_cluster
+from tests.e2e.nodes import fresh_cluster, kill_when
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -34,6 +34,7 @@ LEFT_OVER: dict[str, Any] = {
     },
 }
 ALL = ("-e", "kubegpu_remove_image=true", "-e", "kubegpu_remove_toolkit=true")
+DRAIN = ("-e", "kubegpu_drain=true")
 KINDS = "nodes,namespaces,runtimeclasses,clusterroles,clusterrolebindings"
 NAMESPACED = "daemonsets,configmaps,serviceaccounts,roles,rolebindings"
 # What anybody's run leaves: backups of files that were edited, and the kubelet's own record.
@@ -58,21 +59,21 @@ def foreign() -> dict[str, Any]:
     return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
 
 
-def web() -> dict[str, Any]:
-    """Pods of somebody who wants two of them, wherever they are."""
-    labels = {"app": "web"}
-    pod = pods.gpu_pod("web", "exec sleep 86400", gpus=0)["spec"]
+def deployment(name: str, replicas: int, gpus: int = 0) -> dict[str, Any]:
+    """Pods of somebody who wants so many of them, wherever they are."""
+    labels = {"app": name}
+    pod = pods.gpu_pod(name, "exec sleep 86400", gpus=gpus)["spec"]
     del pod["restartPolicy"]
     template = {"metadata": {"labels": labels}, "spec": pod}
-    spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
 @pytest.fixture(scope="module")
 def untouched(machine: Handle) -> dict[str, set[str]]:
     """What there was before the first run: everything on each node, and the cluster's objects."""
     machine.apply(foreign())
-    machine.apply(web())
+    machine.apply(deployment("web", 2))
     wait_for("the other device plugin on both nodes", lambda: foreign_pods(machine) == 2)
     wait_for("both pods of web", lambda: web_pods(machine) == 2)
     return {**{node: on_node(node) for node in (FIRST, SECOND)}, "cluster": objects(machine)}
@@ -270,3 +271,26 @@ def test_it_can_be_installed_again(machine: Handle) -> None:
     assert run.returncode == 0, run.output
     assert plugin_nodes(machine) == [FIRST, SECOND]
     wait_for("the GPU of the first node", lambda: machine.gpus() == 1)
+
+
+def cordoned(machine: Handle) -> list[str]:
+    nodes = machine.get("nodes")["items"]
+    return [node["metadata"]["name"] for node in nodes if node["spec"].get("unschedulable")]
+
+
+def test_drained_the_pods_go_first_and_the_next_run_ends_what_a_killed_one_began(
+    machine: Handle, untouched: dict[str, set[str]]
+) -> None:
+    machine.apply(deployment("trainer", 1, gpus=1))
+    wait_for("the trainer", lambda: machine.get("deployment", "trainer")["status"].get("readyReplicas") == 1)
+    kill_when("a node that is cordoned", lambda: cordoned(machine), machine, "remove.yml", *ALL, *DRAIN)
+    assert cordoned(machine)
+    run = machine.playbook("remove.yml", *ALL, *DRAIN)
+    assert run.returncode == 0, run.output
+    assert cordoned(machine) == []
+    (pod,) = machine.get("pods", "-l", "app=trainer")["items"]
+    assert pod["status"]["phase"] == "Pending", "there are no GPUs any more"
+    machine.kubectl("delete", "deployment", "trainer")
+    for node in (FIRST, SECOND):
+        assert changes(untouched[node], on_node(node)) == []
+    assert changes(untouched["cluster"], objects(machine)) == []

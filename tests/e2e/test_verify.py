@@ -7,21 +7,16 @@ Two nodes are broken at a time, each in its own way, so that a run tells of both
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.nodes import fresh_cluster
+from tests.e2e.nodes import fresh_cluster, kill_when
 from tests.sim.cluster import cluster, docker
-from tests.sim.cluster.use import ROOT, Handle, wait_for
+from tests.sim.cluster.use import Handle, wait_for
 
 SPEC = cluster.Spec("verify", nodes=2, gpus=2)
 FIRST, SECOND = SPEC.node_name(1), SPEC.node_name(2)
@@ -76,17 +71,7 @@ test_pods.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_a_killed_run_leaves_pods_and_the_next_one_proves_all_and_removes_them(machine: Handle) -> None:
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(machine.inventory)]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    command += ["playbooks/verify.yml", *NO_POD]
-    killed = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        wait_for("the test pods", lambda: test_pods(machine))
-    finally:
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
+    kill_when("the test pods", lambda: test_pods(machine), machine, "verify.yml", *NO_POD)
     assert test_pods(machine)
 
     for node, links in verify(machine).items():
