@@ -3,11 +3,11 @@
 
 usage: tests/bench/daemon.py [--gpus N] [--mig N] [--replicas N …] [--starts N] [--idle SECONDS] [--json FILE]
 
-The client is Python's gRPC too, and shares the machine's cores with the daemon: its share is part of every number. So
-it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "bare server" is a server of
-grpcio that has one empty method and nothing else, the floor of the calls in the same run; "in the daemon" is the
-daemon's own share, by its metrics. CPU times are what a busy machine leaves untouched: there, latencies tell how long
-one waits for a core.
+The client is gRPC's own for Python, and shares the machine's cores with the daemon: its share is part of every number.
+So it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "grpcio's server" has one empty
+method and nothing else: what the same call costs with gRPC's own server for Python; "in the daemon" is the work for an
+answer, by the daemon's metrics. CPU times are what a busy machine leaves untouched: there, latencies tell how long one
+waits for a core.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ ROOT = Path(__file__).parents[2]
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # no notes of the client on connections that are meant to break
 
 
-def libraries() -> Path:
-    """The daemon's libraries in the versions that its image holds, installed once into the checkout's cache."""
-    wanted = ROOT / "files/devplugin/constraints.txt"
+def libraries(wanted: Path) -> Path:
+    """What a requirements file names, installed once into the checkout's cache."""
     key = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()[:12]
     place = ROOT / ".cache/devplugin-libraries" / key
     if not place.exists():
@@ -55,8 +54,10 @@ def libraries() -> Path:
     return place
 
 
-LIBRARIES = libraries()
-sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES)]
+# the daemon's, in the versions that its image holds, and its callers'
+LIBRARIES = libraries(ROOT / "files/devplugin/constraints.txt")
+CALLERS = libraries(Path(__file__).with_name("callers.txt"))
+sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES), str(CALLERS)]
 
 import grpc  # noqa: E402
 
@@ -67,7 +68,7 @@ from tests.unit.devplugin.kubelet_stub import KubeletStub  # noqa: E402
 
 RESOURCE = "nvidia.com/gpu"
 CALLS = str(Path(__file__).with_name("calls.py"))
-LIBRARIES_ONLY = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIBRARIES), "GRPC_VERBOSITY": "ERROR"}
+CALLERS_ONLY = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CALLERS), "GRPC_VERBOSITY": "ERROR"}
 
 
 class Samples:
@@ -112,8 +113,8 @@ class Goal:
 GOALS = {
     "start to Register": Goal("ms", 10, 150),
     "start to Register, CPU time": Goal("ms"),
-    "bare server, empty call": Goal("us"),
-    "bare server, empty call, CPU time": Goal("us"),
+    "grpcio's server, empty call": Goal("us"),
+    "grpcio's server, empty call, CPU time": Goal("us"),
     "empty call": Goal("us"),
     "empty call, CPU time of the daemon": Goal("us"),
     "Allocate": Goal("us", 257, 400),
@@ -264,11 +265,11 @@ class Bench:
             "GetPreferredAllocation", served, "GetPreferredAllocation", wanted, pid, "CPU time of the daemon"
         )
         bare = self.sockets.parent / "bare.sock"
-        server = await asyncio.create_subprocess_exec(sys.executable, CALLS, "serve", str(bare), env=LIBRARIES_ONLY)
+        server = await asyncio.create_subprocess_exec(sys.executable, CALLS, "serve", str(bare), env=CALLERS_ONLY)
         try:
             while not bare.exists():
                 await asyncio.sleep(0.01)
-            name = "bare server, empty call"
+            name = "grpcio's server, empty call"
             await self.call(name, bare, "GetDevicePluginOptions", pb.Empty(), server.pid, "CPU time")
         finally:
             server.terminate()
@@ -278,7 +279,7 @@ class Bench:
         """Two thousand calls of a method, one after the other, from a process of their own."""
         caller = await asyncio.create_subprocess_exec(
             sys.executable, CALLS, "call", str(served), method, request.SerializeToString().hex(), "2000", str(pid),
-            env=LIBRARIES_ONLY, stdout=asyncio.subprocess.PIPE,
+            env=CALLERS_ONLY, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         printed, _ = await caller.communicate()
         assert caller.returncode == 0, f"{method}: exit status {caller.returncode}"

@@ -97,7 +97,7 @@ class Machine:
         received: dict[str, str] = {}
 
         async def follow() -> None:
-            async with contextlib.aclosing(self.plugin.list_and_watch(pb.Empty(), None)) as updates:
+            async with contextlib.aclosing(self.plugin.list_and_watch(pb.Empty())) as updates:
                 async for update in updates:
                     received.clear()
                     received.update((device.ID, device.health) for device in update.devices)

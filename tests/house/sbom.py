@@ -16,17 +16,15 @@ from tests.house.repository import ROOT, version
 CONSTRAINTS = ROOT / "files" / "devplugin" / "constraints.txt"
 
 LICENSES = {
-    "grpcio": "Apache-2.0",
+    "ngh2": "MIT",
     "nvidia-ml-py": "BSD-3-Clause",
     "protobuf": "BSD-3-Clause",
     "pyyaml": "MIT",
-    "typing-extensions": "PSF-2.0",
 }
 """SPDX names of what the packages' metadata say; a package without an entry stops the release."""
 
 NEEDS = {
-    "nvidia-devplugin": ["grpcio", "nvidia-ml-py", "protobuf", "pyyaml"],
-    "grpcio": ["typing-extensions"],
+    "nvidia-devplugin": ["ngh2", "nvidia-ml-py", "protobuf", "pyyaml"],
 }
 """Which package brings which."""
 

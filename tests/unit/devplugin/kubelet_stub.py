@@ -21,7 +21,7 @@ import grpc
 import grpc.aio
 
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb
-from nvidia_devplugin.proto import services
+from tests.unit.devplugin import grpc_services
 
 TIMEOUT = 30.0
 """Seconds until an awaited event counts as missing; generous, because it is spent in failures only."""
@@ -42,8 +42,8 @@ class Endpoint:
     task: asyncio.Task[None] | None = None
 
     @property
-    def stub(self) -> services.DevicePluginStub:
-        return services.DevicePluginStub(self.channel)
+    def stub(self) -> grpc_services.DevicePluginStub:
+        return grpc_services.DevicePluginStub(self.channel)
 
     @property
     def devices(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class KubeletStub:
     async def start(self) -> None:
         self._sweep()
         self._server = grpc.aio.server()
-        services.add_registration(self, self._server)
+        grpc_services.add_registration(self, self._server)
         self._server.add_insecure_port(f"unix:{self.socket}")
         await self._server.start()
 
@@ -83,7 +83,7 @@ class KubeletStub:
         await before_listening()
         # gRPC binds by itself, so it listens under another name, whose file is then moved over ours
         self._server = grpc.aio.server()
-        services.add_registration(self, self._server)
+        grpc_services.add_registration(self, self._server)
         other = self.directory / "kubelet.sock.new"
         self._server.add_insecure_port(f"unix:{other}")
         await self._server.start()

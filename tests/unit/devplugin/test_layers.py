@@ -20,7 +20,8 @@ ALLOWED = {
     "inotify": set(),
     "exposition": set(),
     "instruments": set(),
-    "podresources": {"proto"},
+    "podresources": {"proto", "rpc"},
+    "services": {"proto", "rpc"},
     "telemetry": set(),
     "sockets": set(),
     "statefile": set(),
@@ -48,8 +49,10 @@ ALLOWED = {
     "nvml": {"checks", "mig", "model", "logs"},
     "metrics": {"exposition", "instruments", "logs", "model", "podresources", "telemetry"},
     "probes": {"exposition", "logs"},
-    "plugin": {"allocation", "config", "instruments", "logs", "model", "preference", "proto", "sockets"},
-    "kubelet": {"inotify", "instruments", "logs", "proto", "sockets"},
+    "plugin": {
+        *("allocation", "config", "instruments", "logs", "model", "preference", "proto", "rpc", "services", "sockets"),
+    },
+    "kubelet": {"inotify", "instruments", "logs", "proto", "rpc", "services", "sockets"},
     "fleet": {"config", "instruments", "kubelet", "logs", "model", "plugin"},
     "devices": {"config", "health", "logs", "model", "policy", "resources"},
     "app": {
@@ -62,7 +65,7 @@ ALLOWED = {
 DRIVER = {"nvml", "telemetry"}
 PURE = {"model", "schema", "options", "health", "preference", "resources", "allocation", "rules", "mig"}
 PURE |= {"exposition", "wiring", "policy", "checks", "recovery", "labels"}
-EFFECTS = {"asyncio", "grpc", "os", "socket", "subprocess", "threading", "time", "pynvml"}
+EFFECTS = {"asyncio", "ngh2", "os", "socket", "subprocess", "threading", "time", "pynvml"}
 
 
 def imports(room: str) -> tuple[set[str], set[str]]:
@@ -90,7 +93,7 @@ def test_a_room_imports_only_what_it_may(room):
     assert ("pynvml" in others) == (room in DRIVER), "only these touch the driver"
     if room in PURE:
         assert others & EFFECTS == set()
-    assert others - set(sys.stdlib_module_names) <= {"grpc", "pynvml", "yaml"}
+    assert others - set(sys.stdlib_module_names) <= {"google", "pynvml", "yaml"}
 
 
 AGENT = {
@@ -122,4 +125,18 @@ def test_the_agent_knows_nothing_of_gpus_and_needs_no_library():
         assert others <= set(sys.stdlib_module_names), room
         assert "asyncio" not in others, room
         if room in ("state", "decide", "events", "trouble"):
+            assert others & EFFECTS == set(), room
+
+
+RPC = {"__init__": set(), "status": set(), "framing": {"status"}, "client": {"framing", "status"}}
+RPC["server"] = {"framing", "status", "logs", "sockets"}
+
+
+def test_grpc_knows_nothing_of_messages_and_is_alone_with_http():
+    assert {path.stem for path in (PACKAGE / "rpc").glob("*.py")} == set(RPC)
+    for room, allowed in RPC.items():
+        ours, others = imports(f"rpc/{room}")
+        assert ours - allowed == set(), room
+        assert others - set(sys.stdlib_module_names) <= {"ngh2"}, room
+        if room in ("status", "framing"):
             assert others & EFFECTS == set(), room

@@ -19,9 +19,9 @@ from nvidia_devplugin.logs import _quoted, worth_a_line
 from nvidia_devplugin.model import Fault
 from nvidia_devplugin.plugin import DevicePlugin, Endpoint
 from nvidia_devplugin.proto import deviceplugin_pb2 as pb
-from nvidia_devplugin.proto import services
 from nvidia_devplugin.resources import resources
 from nvidia_devplugin.sockets import is_listening
+from tests.unit.devplugin import grpc_services
 from tests.unit.devplugin.kubelet_stub import TIMEOUT
 from tests.unit.devplugin.strategies import gpu
 
@@ -40,7 +40,7 @@ async def served(tmp_path):
     endpoint = Endpoint(plugin, tmp_path)
     await endpoint.serve()
     async with grpc.aio.insecure_channel(f"unix:{endpoint.path}") as channel:
-        yield plugin, endpoint, services.DevicePluginStub(channel)
+        yield plugin, endpoint, grpc_services.DevicePluginStub(channel)
     await endpoint.stop()
 
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .logs import Logger
-from .sockets import CONTROL_SOCKET, ask_line, is_listening
+from .sockets import CONTROL_SOCKET, ask_line, bound, is_listening
 
 log = Logger("control")
 
@@ -70,7 +68,7 @@ class Control:
                 return  # no kubelet was ever here; it makes the directory
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._path.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._answer, sock=self._bound(), limit=_LONGEST)
+        server = await asyncio.start_unix_server(self._answer, sock=bound(self._path, self._shared), limit=_LONGEST)
         try:
             while self._path.exists():
                 await asyncio.sleep(RECHECK_SECONDS)
@@ -80,19 +78,6 @@ class Control:
                 self._path.unlink(missing_ok=True)
                 if not self._shared:
                     self._path.parent.rmdir()  # unless faults are remembered there
-
-    def _bound(self) -> socket.socket:
-        """The socket with its mode from the first moment on: a chmod afterwards could be led elsewhere by a link."""
-        server = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o117 if self._shared else 0o177)
-        try:
-            server.bind(str(self._path))
-        except OSError:
-            server.close()
-            raise
-        finally:
-            os.umask(before)
-        return server
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import grpc
-import grpc.aio
-
 from .inotify import DirectoryWatch
 from .instruments import RegistrationStats
 from .logs import Logger, worth_a_line
 from .proto import deviceplugin_pb2 as pb
-from .proto import services
+from .rpc.status import RpcError
+from .services import VERSION, register
 from .sockets import is_listening
 
 log = Logger("kubelet")
@@ -28,11 +26,6 @@ RECHECK_SECONDS = 10.0
 """How often all is looked at although nothing happened: a file system may lose events, a kubelet its stream."""
 
 _REGISTER_TIMEOUT_SECONDS = 5.0
-_CHANNEL_OPTIONS = (
-    # a channel of its own each time: a shared one would make us wait out the back-off of earlier failures
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
 
 Identity = tuple[int, int, int]
 
@@ -153,8 +146,8 @@ class Registration:
             return self._failed("kubelet_not_listening", self._socket)
         try:
             await self._register()
-        except grpc.aio.AioRpcError as error:
-            self._failed("register_failed", f"{error.code().name}: {error.details()}")
+        except RpcError as error:
+            self._failed("register_failed", error)
             return 1.0  # it listens and says no: that is no matter of milliseconds
         self.stats.restarts += self._last not in (None, identity)
         self._registered = self._last = identity
@@ -166,14 +159,13 @@ class Registration:
         path = self._served.path
         assert path is not None  # noqa: S101 for the type checker: it was just served
         request = pb.RegisterRequest(
-            version=services.VERSION,
+            version=VERSION,
             endpoint=path.name,
             resource_name=self._resource,
             options=self._options,
         )
         started = time.monotonic()
-        async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL_OPTIONS) as channel:
-            await services.register(channel, request, _REGISTER_TIMEOUT_SECONDS)
+        await register(self._socket, request, _REGISTER_TIMEOUT_SECONDS)
         taken = time.monotonic() - started
         self.stats.registrations += 1
         self.stats.seconds.observe(taken)

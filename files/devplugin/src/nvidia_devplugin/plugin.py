@@ -8,10 +8,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any
-
-import grpc
-import grpc.aio
 
 from .allocation import Allocation, AllocationError, UnknownDeviceError, allocate
 from .config import Config
@@ -20,7 +16,9 @@ from .logs import Logger
 from .model import HEALTHY, UNHEALTHY, AdvertisedDevice, Fault, Resource, Topology, fault_of
 from .preference import Placement
 from .proto import deviceplugin_pb2 as pb
-from .proto import services
+from .rpc.server import Server
+from .rpc.status import Code, RpcError
+from .services import device_plugin
 from .sockets import is_listening
 
 log = Logger("plugin")
@@ -102,10 +100,10 @@ class DevicePlugin:
     def options(self) -> pb.DevicePluginOptions:
         return pb.DevicePluginOptions(pre_start_required=False, get_preferred_allocation_available=True)
 
-    async def get_device_plugin_options(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
+    def get_device_plugin_options(self, request: pb.Empty) -> pb.DevicePluginOptions:
         return self.options
 
-    async def list_and_watch(self, request: pb.Empty, context: Any) -> AsyncGenerator[pb.ListAndWatchResponse, None]:
+    async def list_and_watch(self, request: pb.Empty) -> AsyncGenerator[pb.ListAndWatchResponse, None]:
         self.streams += 1
         log.debug("stream_opened", resource=self.resource, streams=self.streams)
         try:
@@ -120,9 +118,7 @@ class DevicePlugin:
             self.streams -= 1
             log.debug("stream_closed", resource=self.resource, streams=self.streams)
 
-    async def get_preferred_allocation(
-        self, request: pb.PreferredAllocationRequest, context: Any
-    ) -> pb.PreferredAllocationResponse:
+    def get_preferred_allocation(self, request: pb.PreferredAllocationRequest) -> pb.PreferredAllocationResponse:
         began = time.perf_counter()
         answer = pb.PreferredAllocationResponse()
         for container in request.container_requests:
@@ -131,12 +127,12 @@ class DevicePlugin:
                     container.available_deviceIDs, container.must_include_deviceIDs, container.allocation_size
                 )
             except ValueError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                raise RpcError(Code.INVALID_ARGUMENT, str(error)) from None
             answer.container_responses.add(deviceIDs=chosen)
         self.calls.prefer.observe(time.perf_counter() - began)
         return answer
 
-    async def allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
+    def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
         began = time.perf_counter()
         answer = pb.AllocateResponse()
         for container in request.container_requests:
@@ -149,17 +145,14 @@ class DevicePlugin:
                 self.calls.refused += 1
                 log.warning("allocate_refused", resource=self.resource, devices=",".join(ids), reason=error)
                 unknown = isinstance(error, UnknownDeviceError)
-                code = grpc.StatusCode.NOT_FOUND if unknown else grpc.StatusCode.FAILED_PRECONDITION
-                await context.abort(code, str(error))
+                raise RpcError(Code.NOT_FOUND if unknown else Code.FAILED_PRECONDITION, str(error)) from None
             log.info("allocated", resource=self.resource, devices=",".join(ids))
             answer.container_responses.append(_container_response(allocation))
         self.calls.granted += len(answer.container_responses)
         self.calls.allocate.observe(time.perf_counter() - began)
         return answer
 
-    async def pre_start_container(
-        self, request: pb.PreStartContainerRequest, context: Any
-    ) -> pb.PreStartContainerResponse:
+    def pre_start_container(self, request: pb.PreStartContainerRequest) -> pb.PreStartContainerResponse:
         return pb.PreStartContainerResponse()
 
 
@@ -187,16 +180,15 @@ def _container_response(allocation: Allocation) -> pb.ContainerAllocateResponse:
 class Endpoint:
     """The socket that a plugin is served on.
 
-    Each time it is served anew it gets a new name: gRPC removes a server's socket file some time after the server was
-    stopped, and a kubelet that starts removes all that it found; neither may hit the successor.
+    Each time it is served anew it gets a new name: a kubelet that starts removes all sockets that it found, and may not
+    hit the successor.
     """
 
     def __init__(self, plugin: DevicePlugin, directory: Path) -> None:
         self._plugin = plugin
         self._directory = directory
         self._generation = 0
-        self._server: grpc.aio.Server | None = None
-        self._started: asyncio.Future[None]
+        self._server: Server | None = None
         self.path: Path | None = None
 
     @property
@@ -208,16 +200,12 @@ class Endpoint:
         """Serve on a fresh socket, and no more on the old one. Raises OSError."""
         await self.stop()
         path = self._free_path()
-        server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-        services.add_device_plugin(self._plugin, server, self._refused)
+        self._server, self.path = device_plugin(self._plugin, self._refused), path
         try:
-            server.add_insecure_port(f"unix:{path}")
-        except RuntimeError as error:  # what grpc raises when it cannot bind
-            raise OSError(f"cannot listen on {path}: {error}") from error
-        self._server, self.path = server, path
-        # A start that is cancelled half-way leaves grpcio's server in a state that it cannot be stopped from.
-        self._started = asyncio.ensure_future(server.start())
-        await asyncio.shield(self._started)
+            await self._server.start(path)
+        except OSError as error:
+            self._server = self.path = None
+            raise OSError(f"cannot listen on {path}: {error.strerror or error}") from error
         log.info("serving", resource=self._plugin.resource, socket=path)
 
     def _refused(self, method: str, error: str) -> None:
@@ -228,8 +216,6 @@ class Endpoint:
         server, path = self._server, self.path
         self._server = self.path = None
         if server is not None:
-            await self._started
-            # asked before they are cancelled: grpcio logs a cancelled stream as an error when the loop closes as well
             self._plugin.end_streams()
             await server.stop(_GRACE_SECONDS)
         if path is not None:

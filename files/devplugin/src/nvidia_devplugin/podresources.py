@@ -7,17 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import grpc
-import grpc.aio
-
+from .rpc.client import call
+from .rpc.status import RpcError
 from .values import dataclass
 
 _LIMIT = 16 * 2**20  # what the kubelet itself allows
-_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", _LIMIT),
-)
 
 
 class PodResourcesError(Exception):
@@ -39,18 +33,17 @@ async def held(socket: Path, seconds: float) -> list[Held]:
     """All devices that pods of this node hold, whoever advertised them. Raises PodResourcesError."""
     if not socket.exists():
         raise PodResourcesError(f"{socket} does not exist")
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
     from .proto import podresources_pb2 as pb  # a daemon that nobody asks does not pay for it
 
-    async with grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
-        call = channel.unary_unary(
-            "/v1.PodResourcesLister/List",
-            pb.ListPodResourcesRequest.SerializeToString,
-            pb.ListPodResourcesResponse.FromString,
+    request = pb.ListPodResourcesRequest().SerializeToString()
+    try:
+        answer = pb.ListPodResourcesResponse.FromString(
+            await call(socket, "/v1.PodResourcesLister/List", request, seconds, _LIMIT)
         )
-        try:
-            answer = await call(pb.ListPodResourcesRequest(), timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            raise PodResourcesError(f"{error.code().name}: {error.details()}") from error
+    except (RpcError, DecodeError) as error:
+        raise PodResourcesError(str(error)) from error
     return [
         Held(pod.namespace, pod.name, container.name, devices.resource_name, device)
         for pod in answer.pod_resources

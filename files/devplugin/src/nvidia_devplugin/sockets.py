@@ -1,7 +1,8 @@
-"""Unix sockets, beside what gRPC does with them."""
+"""Unix sockets: made, looked for, asked."""
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -20,6 +21,23 @@ def is_listening(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def bound(path: Path, group: bool = False) -> socket.socket:
+    """A socket that is bound to `path`, which root alone can open, or its group as well. Raises OSError.
+
+    It has its mode from the first moment on: a chmod afterwards could be led elsewhere by a link.
+    """
+    server = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o117 if group else 0o177)
+    try:
+        server.bind(str(path))
+    except OSError:
+        server.close()
+        raise
+    finally:
+        os.umask(before)
+    return server
 
 
 def ask_line(path: Path, line: str, seconds: float) -> str:
