@@ -3,11 +3,11 @@
 
 usage: tests/bench/daemon.py [--gpus N] [--mig N] [--replicas N …] [--starts N] [--idle SECONDS] [--json FILE]
 
-The client is gRPC's own for Python, and shares the machine's cores with the daemon: its share is part of every number.
-So it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "grpcio's server" has one empty
-method and nothing else: what the same call costs with gRPC's own server for Python; "in the daemon" is the work for an
-answer, by the daemon's metrics. CPU times are what a busy machine leaves untouched: there, latencies tell how long one
-waits for a core.
+The client is gRPC's own for Python, and shares the machine's cores with the daemon: its share is part of every
+number. So it was when the figures of NVIDIA's plugin (Go, 0.20.0) were taken, on a like machine. "grpcio's server" has
+one empty method and nothing else: what the same call costs with gRPC's own server for Python; "in the daemon" is the
+work for an answer, by the daemon's metrics. CPU times are what a busy machine leaves untouched: there, latencies tell
+how long one waits for a core.
 """
 
 from __future__ import annotations

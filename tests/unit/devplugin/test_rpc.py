@@ -88,7 +88,12 @@ class Served:
         self.state = 0
         self.made = 0
         self.server = Server(
-            {"/test/echo": lambda raw: raw, "/test/refuse": self._refuse, "/test/break": self._break},
+            {
+                "/test/echo": lambda raw: raw,
+                "/test/big": lambda raw: BIG,
+                "/test/refuse": self._refuse,
+                "/test/break": self._break,
+            },
             {"/test/follow": self._follow, "/test/end": self._end, "/test/flood": self._flood},
         )
 
@@ -285,6 +290,21 @@ async def test_a_request_without_a_body_or_with_two_messages_is_refused(raw):
     assert {raw.status(empty), raw.status(twice)} == {b"%d" % Code.INTERNAL}
 
 
+@pytest.mark.parametrize("method", [b"CONNECT", b"HEAD", b"GET", b"OPTIONS"])
+async def test_other_methods_of_http_do_no_harm(served, raw, method):
+    headers = [(b":method", method), (b":authority", b"localhost")]
+    if method != b"CONNECT":
+        headers += [(b":scheme", b"http"), (b":path", b"/test/echo")]
+    odd = raw.http.send_request(headers, end_stream=method != b"CONNECT")
+    if method == b"CONNECT":
+        raw.http.send_data(odd, framed(b"x"), end_stream=True)
+    last = raw.ask(b"/test/echo", framed(b"x"))
+    raw.send()
+    await soon(lambda: raw.status(last))
+    assert raw.status(last) == b"0"
+    assert raw.status(odd) != b"0"
+
+
 async def test_requests_that_are_reset_in_the_same_breath_leave_the_others_alone(served, raw):
     """The answer finds no stream to go to: that is no matter of the connection's."""
     for path in (b"/test/echo", b"/test/refuse", b"/test/follow", b"/test/nothing"):
@@ -325,6 +345,25 @@ async def test_a_slow_reader_gets_less_and_newer_and_costs_no_memory(served):
     await soon(lambda: served.made > 4)
     transport.close()
     await soon(lambda: served.open == 0)
+
+
+async def test_who_asks_and_does_not_read_is_not_listened_to(served):
+    transport, slow = await asyncio.get_running_loop().create_unix_connection(Raw, str(served.path))
+    slow.http.update_settings({ngh2.Setting.INITIAL_WINDOW_SIZE: 2**30})
+    slow.http.set_local_window_size(2**30)
+    last = slow.ask(b"/test/echo", framed(b"x"))
+    slow.send()
+    await soon(lambda: slow.status(last))
+    transport.pause_reading()
+    for _ in range(20):
+        last = slow.ask(b"/test/big", framed(b""))
+        slow.send()
+        await asyncio.sleep(0.002)
+    (connection,) = served.server.connections
+    assert connection._transport.get_write_buffer_size() + connection._http.queued_body_size() < 3 * len(BIG)
+    transport.resume_reading()
+    await soon(lambda: slow.status(last))
+    transport.close()
 
 
 async def test_a_slow_stream_does_not_hold_up_a_fast_one(served):

@@ -66,11 +66,10 @@ class Server:
 class _Call:
     """A request that is being received or answered."""
 
-    __slots__ = ("body", "path", "refusal", "task")
+    __slots__ = ("body", "path", "task")
 
-    def __init__(self, path: bytes, refusal: RpcError | None) -> None:
+    def __init__(self, path: bytes) -> None:
         self.path = path
-        self.refusal = refusal
         self.body = Body()
         self.task: asyncio.Task[None] | None = None
 
@@ -119,9 +118,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._held_back = True
+        self._transport.pause_reading()  # who does not read our answers shall not ask for more
 
     def resume_writing(self) -> None:
         self._held_back = False
+        self._transport.resume_reading()
         self._progress.set()
 
     def data_received(self, data: bytes) -> None:
@@ -140,7 +141,8 @@ class Connection(asyncio.Protocol):
 
     def _take(self, event: ngh2.Event) -> None:
         if isinstance(event, ngh2.RequestReceived):
-            self._calls[event.stream_id] = self._begun(dict(event.headers))
+            path = dict(event.headers).get(b":path", b"")  # CONNECT has none
+            self._calls[event.stream_id] = _Call(path)
         if not isinstance(event, (ngh2.RequestReceived, ngh2.DataReceived, ngh2.TrailersReceived, ngh2.StreamClosed)):
             return
         call = self._calls.get(event.stream_id)
@@ -154,12 +156,6 @@ class Connection(asyncio.Protocol):
                 call.task.cancel()  # this caller went away
         elif isinstance(event, ngh2.TrailersReceived) or event.end_stream:
             self._answer(event.stream_id, call)
-
-    def _begun(self, headers: dict[bytes, bytes]) -> _Call:
-        path = headers[b":path"]  # there is one, or it is no request for libnghttp2
-        if path in self._server.unary or path in self._server.streaming:
-            return _Call(path, None)
-        return _Call(path, RpcError(Code.UNIMPLEMENTED, f"no method {path.decode('utf-8', 'replace')} here"))
 
     def _answer(self, stream: int, call: _Call) -> None:
         http = self._http
@@ -181,13 +177,13 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, stream: int, call: _Call) -> bytes | None:
         """The answer as it is sent; None if a task was made that will send several. Raises whatever a method does."""
-        if call.refusal is not None:
-            raise call.refusal
-        request = call.body.message()
         unary = self._server.unary.get(call.path)
         if unary is not None:
-            return framed(unary(request))
-        answers = self._server.streaming[call.path](request)
+            return framed(unary(call.body.message()))
+        streaming = self._server.streaming.get(call.path)
+        if streaming is None:
+            raise RpcError(Code.UNIMPLEMENTED, f"no method {call.path.decode('utf-8', 'replace')} here")
+        answers = streaming(call.body.message())
         call.task = asyncio.ensure_future(self._stream(stream, call.path, answers))
         return None
 
