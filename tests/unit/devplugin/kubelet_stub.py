@@ -26,6 +26,12 @@ from tests.unit.devplugin import grpc_services
 TIMEOUT = 30.0
 """Seconds until an awaited event counts as missing; generous, because it is spent in failures only."""
 
+CHANNEL_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),
+    # what kubelets before 1.26 say, although HTTP allows no slash there
+    ("grpc.default_authority", "/var/lib/kubelet/device-plugins/nvidia-gpu.sock"),
+)
+
 
 @dataclass
 class Endpoint:
@@ -115,7 +121,7 @@ class KubeletStub:
         if old is not None:
             await self._drop(old)
         path = self.directory / request.endpoint
-        channel = grpc.aio.insecure_channel(f"unix:{path}", options=(("grpc.use_local_subchannel_pool", 1),))
+        channel = grpc.aio.insecure_channel(f"unix:{path}", options=CHANNEL_OPTIONS)
         endpoint = Endpoint(request.resource_name, path, request, channel)
         self.endpoints[request.resource_name] = endpoint
         endpoint.task = asyncio.create_task(self._follow(endpoint))

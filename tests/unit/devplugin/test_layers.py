@@ -128,8 +128,8 @@ def test_the_agent_knows_nothing_of_gpus_and_needs_no_library():
             assert others & EFFECTS == set(), room
 
 
-RPC = {"__init__": set(), "status": set(), "framing": {"status"}, "client": {"framing", "status"}}
-RPC["server"] = {"framing", "status", "logs", "sockets"}
+RPC = {"__init__": set(), "status": set(), "authority": set(), "framing": {"status"}, "client": {"framing", "status"}}
+RPC["server"] = {"authority", "framing", "status", "logs", "sockets"}
 
 
 def test_grpc_knows_nothing_of_messages_and_is_alone_with_http():
@@ -138,5 +138,5 @@ def test_grpc_knows_nothing_of_messages_and_is_alone_with_http():
         ours, others = imports(f"rpc/{room}")
         assert ours - allowed == set(), room
         assert others - set(sys.stdlib_module_names) <= {"ngh2"}, room
-        if room in ("status", "framing"):
+        if room in ("status", "framing", "authority"):
             assert others & EFFECTS == set(), room

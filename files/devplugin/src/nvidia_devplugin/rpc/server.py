@@ -16,6 +16,7 @@ import ngh2
 
 from ..logs import Logger
 from ..sockets import bound
+from .authority import Authorities
 from .framing import Body, framed
 from .status import Code, RpcError, trailers
 
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._http = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
+        self._authorities = Authorities()
         self._calls: dict[int, _Call] = {}
         self._transport: asyncio.Transport
         self._progress = asyncio.Event()
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         http = self._http
         try:
-            http.receive_data(data)
+            http.receive_data(self._authorities.passed(data))
             for event in http.events():
                 self._take(event)
             self._flush()
