@@ -38,7 +38,7 @@ demo-clean: ## remove the demo's and the tests' containers, images, cache and vi
 	@echo "what apt installed on the way stays: docker.io, mmdebstrap, a compiler (apt-get remove takes them)"
 
 test: setup ## all tests, stage after stage, with a table of the stages at the end
-	@$(PYTHON) -m tests.house.stages lint unit sanity molecule e2e
+	@$(PYTHON) -m tests.house.stages lint unit molecule+sanity e2e
 
 quick: setup ## what needs no containers and little time: lint, and the unit tests that start no processes
 	@$(PYTHON) -m tests.house.stages lint unit-quick
