@@ -41,7 +41,7 @@ test: setup ## all tests, stage after stage, with a table of the stages at the e
 	@$(PYTHON) -m tests.house.stages lint unit molecule+sanity e2e
 
 quick: setup ## what needs no containers and little time: lint, and the unit tests that start no processes
-	@$(PYTHON) -m tests.house.stages lint unit-quick
+	@$(PYTHON) -m tests.house.stages lint+unit-quick
 
 # Two linters at a time; what each says is kept together.
 lint: setup ## style and types: ruff, mypy, yamllint, shellcheck, ansible-lint, the changelog's fragments

@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 from tests.house import release, sbom
 from tests.house.repository import ROOT, version
 
+pytestmark = pytest.mark.slow  # starts ansible-playbook and ansible-galaxy several times
+
 DAEMON = ROOT / "files" / "devplugin"
 
 

@@ -10,6 +10,8 @@ import yaml
 from tests.house import release
 from tests.house.repository import ROOT
 
+pytestmark = pytest.mark.slow  # starts ansible-playbook several times
+
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
