@@ -95,7 +95,7 @@ molecule: setup engine ## molecule: a node with Docker, and the toolkit with apt
 	molecule test --all
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/e2e
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 tests/e2e
 
 bench: bench-daemon ## benchmarks that print tables
 	$(PYTHON) tests/bench/facts.py
