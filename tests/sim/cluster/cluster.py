@@ -52,8 +52,10 @@ class Spec:
 def up(spec: Spec, say: Say) -> Path:
     """Brings the cluster up, or finds it up; returns the folder with its kubeconfig and inventory."""
     images.ensure(say)
-    with alone("kubernetes"):
-        kubernetes_folder = binaries.ensure(say) if spec.kubernetes else None
+    kubernetes_folder = None
+    if spec.kubernetes:  # others need not wait for a build of many minutes
+        with alone("kubernetes"):
+            kubernetes_folder = binaries.ensure(say)
     folder = paths.cluster(spec.name)
     names = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
     running = [name for name in (*names, spec.repository) if _running(name)]
