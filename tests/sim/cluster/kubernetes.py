@@ -112,6 +112,10 @@ def kubelet_configuration(node: Node, version: tuple[int, int]) -> dict[str, obj
         "tlsPrivateKeyFile": f"{PKI}/{node.name}.key",
         "resolvConf": "/etc/resolv.conf",
         "imageGCHighThresholdPercent": 100,
+        # Tests wait for allocatable to follow dozens of times, at the default of 10 s for 5 s on average; and a status
+        # that did not change is written no more often than by default.
+        "nodeStatusUpdateFrequency": "2s",
+        "nodeStatusReportFrequency": "5m",
         # the disk is the host's, and its fill level is no business of the test cluster's
         "evictionHard": {
             "memory.available": "0%",
