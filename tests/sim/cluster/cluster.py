@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,9 @@ NEARLY_PRIVILEGED = [
     "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
     "--security-opt", "systempaths=unconfined", "--device-cgroup-rule", "a *:* rwm",
 ]  # fmt: skip
+
+INTO_DOCKER = ["docker", "load", "-q"]
+INTO_CONTAINERD = ["ctr", "-n", "k8s.io", "images", "import", "-"]
 
 Say = Callable[[str], None]
 
@@ -83,18 +88,25 @@ def up(spec: Spec, say: Say) -> Path:
             lambda node=node: docker.succeeds("exec", node.name, "docker", "info"),  # type: ignore[misc]
             60,
         )
-    if kubernetes_folder:
-        for node in nodes:
-            say(f"waiting for {node.name} to be Ready")
-            wait_for(f"node {node.name} Ready", lambda node=node: _node_ready(names[0], node.name), 180)  # type: ignore[misc]
-        wait_for(
-            "the default ServiceAccount",
-            lambda: docker.succeeds(*_kubectl(names[0]), "get", "serviceaccount", "default"),
-            60,
-        )
-    for node in nodes:
-        say(f"loading the test image into {node.name}")
-        _load_test_image(node.name, into_containerd=bool(kubernetes_folder))
+    say("loading the test image into " + ", ".join(names))
+    with ThreadPoolExecutor() as side_by_side:
+        # Kubernetes takes about as long to get ready as the images to be unpacked, and it waits more
+        loads = [
+            side_by_side.submit(_load_test_image, node.name, engine)
+            for node in nodes
+            for engine in (INTO_DOCKER, *([INTO_CONTAINERD] if kubernetes_folder else []))
+        ]
+        if kubernetes_folder:
+            for node in nodes:
+                say(f"waiting for {node.name} to be Ready")
+                wait_for(f"node {node.name} Ready", lambda node=node: _node_ready(names[0], node.name), 180)  # type: ignore[misc]
+            wait_for(
+                "the default ServiceAccount",
+                lambda: docker.succeeds(*_kubectl(names[0]), "get", "serviceaccount", "default"),
+                60,
+            )
+        for load in loads:
+            load.result()
     _write_inventory(spec, nodes, folder)
     return folder
 
@@ -180,6 +192,7 @@ def _start_node(spec: Spec, node: kubernetes.Node, folder: Path, kubernetes_fold
     docker.run(*arguments, *_privileges(), images.NODE)
 
 
+@functools.cache
 def _privileges() -> list[str]:
     if docker.succeeds("run", "--rm", *PRIVILEGED, images.BASE, "true"):
         return PRIVILEGED
@@ -205,14 +218,10 @@ def _node_ready(control_plane: str, node: str) -> bool:
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
-def _load_test_image(container: str, into_containerd: bool) -> None:
+def _load_test_image(container: str, engine: list[str]) -> None:
     """The image of test containers and pods, since a node on a closed network can pull none."""
-    archive = images.archive(images.BASE)
-    with archive.open("rb") as stream:
-        docker.run("exec", "-i", container, "docker", "load", "-q", stdin=stream)
-    if into_containerd:
-        with archive.open("rb") as stream:
-            docker.run("exec", "-i", container, "ctr", "-n", "k8s.io", "images", "import", "-", stdin=stream)
+    with images.archive(images.BASE).open("rb") as stream:
+        docker.run("exec", "-i", container, *engine, stdin=stream)
 
 
 def _certificate_bundle() -> str | None:
