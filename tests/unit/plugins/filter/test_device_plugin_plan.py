@@ -97,6 +97,31 @@ def test_one_cause_for_every_kind_is_one_problem():
     problems = device_plugin_plan(results, WANTED)["problems"]
     assert len(problems) == 1
     assert "the API server cannot be reached" in problems[0]
+    assert problems[0].endswith(" (Connection refused)")
+
+
+def test_what_the_api_server_said_stands_once_where_nobody_knows_its_cause():
+    results = [{"item": {"kind": "Node"}, "msg": "teapot"}]
+    (problem,) = device_plugin_plan(results, WANTED)["problems"]
+    assert problem.count("teapot") == 1
+
+
+def test_a_cluster_that_is_too_old_is_named():
+    results = [{"item": {"kind": "RuntimeClass"}, "resources": [], "api_found": False}]
+    (problem,) = device_plugin_plan(results, WANTED)["problems"]
+    assert "no RuntimeClass of the API version" in problem
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shown"),
+    [
+        pytest.param(10, "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9. To do", id="ten"),
+        pytest.param(11, "n0, n1, n10, n2, n3, n4, n5, n6, n7, n8, and 1 more. To do", id="eleven"),
+    ],
+)
+def test_ten_nodes_are_named_and_the_rest_counted(nodes, shown):
+    (problem,) = plan({"node_name": "x"}, Node=[node(f"n{number}") for number in range(nodes)])["problems"]
+    assert f"it has {shown}" in problem
 
 
 @pytest.mark.parametrize(
@@ -105,6 +130,7 @@ def test_one_cause_for_every_kind_is_one_problem():
         pytest.param([node(runtime="docker://20.10.24")], "", id="this-node"),
         pytest.param([node(), node("n2", "docker://20.10.24", **{"nvidia.com/gpu.present": "true"})], "", id="other"),
         pytest.param([node(), node("n2", "docker://20.10.24")], "nvidia", id="a-node-without-gpu"),
+        pytest.param([node("n0"), node(runtime="docker://20.10.24")], "", id="behind-a-node-without-gpu"),
     ],
 )
 def test_no_runtime_class_where_a_kubelet_uses_docker(nodes, used):
@@ -162,6 +188,8 @@ def test_what_would_be_put_back_is_refused_though_it_was_asked_for(metadata, rem
     problems = plan({"replace_others": True}, DaemonSet=[foreign(**metadata)])["problems"]
     assert len(problems) == 1
     assert remedy in problems[0]
+    other = foreign(name="a-first-one")
+    assert plan({"replace_others": True}, DaemonSet=[other, foreign(**metadata)])["problems"] == problems
 
 
 def test_what_was_replaced_is_given_back_with_the_last_node():
@@ -190,6 +218,8 @@ def test_problems_of_named_configurations(wanted, message):
     problems = plan(wanted)["problems"]
     assert len(problems) == 1
     assert message in problems[0]
+    assert device_plugin_plan([], {**WANTED, **wanted, "state": "rendered"})["problems"] == problems
+    assert plan({**wanted, "state": "absent"})["problems"] == []
 
 
 @pytest.mark.parametrize(
