@@ -110,9 +110,7 @@ def _checked(state: HealthState, policy: Policy, news: Inventory, now: float) ->
             continue  # a MIG device that was destroyed; if one comes again under its name, it is a new one
         if uuid in anew:
             record = recovery.reset(record, now)
-        record = recovery.check(record, reported.get(uuid), policy.recovery, now)
-        if record != recovery.HEALTHY:
-            records[uuid] = record
+        records[uuid] = recovery.check(record, reported.get(uuid), policy.recovery, now)
     # one that cannot be read may only look as if it had left
     left = frozenset() if news.unreadable else frozenset(known) - present
     return HealthState(known, None, records, mig=mig, removed=(state.removed - present) | left)
