@@ -247,6 +247,8 @@ def test_a_fault_that_was_accepted_counts_again_when_it_changes():
 
     state = acknowledge(play((1, ecc(1))), UUIDS[0], 2)
     assert not update(state, POLICY, ecc(1), 3).faults()
+    assert not update(restore(dump(state)), POLICY, ecc(1), 3).faults(), "a restart does not forget the word"
+    assert dump(update(state, POLICY, ALL, 3)) == {}, "what is neither latched nor accepted is found anew"
     assert update(state, POLICY, ecc(2), 3).faults()[UUIDS[0]].code == "ecc_double_bit"
 
 

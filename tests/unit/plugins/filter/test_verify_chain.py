@@ -92,6 +92,7 @@ HEALTHY = {
     "runtime_class": "nvidia",
     "namespace": "gpu",
 }
+PRODUCT = "NVIDIA-H100-80GB-HBM3"
 NAMES = [
     "driver",
     "toolkit",
@@ -131,6 +132,40 @@ def test_a_healthy_chain():
     assert UUIDS[0] in links["pod"]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "link", "detail"),
+    [
+        pytest.param({}, "driver", "driver 550.54.15, 2 GPUs (NVIDIA H100 80GB HBM3)", id="driver"),
+        pytest.param({"gpu__gpus": None}, "driver", "driver 550.54.15, 2 GPUs ()", id="no-names"),
+        pytest.param({"gpu__gpus": [{"name": None}]}, "driver", "driver 550.54.15, 2 GPUs (unknown)", id="no-name"),
+        pytest.param({}, "toolkit", "version 1.17.8", id="toolkit"),
+        pytest.param({"gpu__toolkit__version": None}, "toolkit", "version unknown", id="toolkit-unversioned"),
+        pytest.param({}, "docker", "dockerd has the runtime nvidia; default: nvidia", id="docker"),
+        pytest.param({}, "node", "ready, kubelet v1.20.2", id="node"),
+        pytest.param({"node__spec": {"unschedulable": True}}, "node", "ready, but cordoned", id="cordoned"),
+        pytest.param({}, "plugin", "the pod plugin-x is ready", id="plugin"),
+        pytest.param({}, "registered", "the kubelet knows nvidia.com/gpu", id="registered"),
+        pytest.param({"pods": None}, "registered", "the kubelet knows nvidia.com/gpu", id="pods-unknown"),
+        pytest.param({}, "labels", "nvidia.com/gpu.present is true", id="labels"),
+        pytest.param(
+            {
+                "node__metadata__labels": {
+                    "nvidia.com/gpu.present": "true",
+                    "nvidia.com/gpu.product": f"{PRODUCT}-SHARED",
+                }
+            },
+            "labels",
+            f"nvidia.com/gpu.present is true, product {PRODUCT}-SHARED",
+            id="product",
+        ),
+        pytest.param({}, "resources", "nvidia.com/gpu: capacity 2, allocatable 2, expected 2", id="resources"),
+    ],
+)
+def test_what_is_said_of_a_link_that_holds(changes, link, detail):
+    found = chain(**changes)[link]
+    assert (found["status"], found["detail"]) == ("passed", detail)
+
+
 PROBLEM = {"code": "version_mismatch", "message": "they differ", "hint": "reboot"}
 FAILED_POD = one(phase="Failed", reason="UnexpectedAdmissionError", message="Allocate failed")
 BARE_NODE = {**HEALTHY["node"], "metadata": {"name": "n1"}}
@@ -138,6 +173,9 @@ TAINTED = {**HEALTHY["node"], "spec": {"taints": [{"key": "dedicated", "effect":
 UNKNOWN = {**HEALTHY["node"]["status"], "capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}}
 FORBIDDEN = 'pods is forbidden: User "eve" cannot list resource "pods" in API group "" at the cluster scope'
 UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ErrImagePull"}}}]}}
+ENDED = {"name": "c", "state": {"terminated": {"exitCode": 7, "message": "first line\nmiddle\nlast line"}}}
+CRASHED = {**PLUGIN, "status": {"containerStatuses": [ENDED]}}
+WITH_OTHERS = {"cpu": "2", "nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "7", "example.com/fpga": "3"}
 
 
 @pytest.mark.parametrize(
@@ -165,13 +203,30 @@ UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"w
         pytest.param(
             {"docker": {"failed": True, "msg": "daemon.json:3:7: bad"}}, "docker", "daemon.json:3:7", "mend", id="file"
         ),
+        pytest.param({"docker__failed": True}, "docker", "cannot be read", "mend the file", id="docker-failed"),
+        pytest.param({"docker": {"msg": "no answer"}}, "docker", "no answer", "mend the file", id="docker-no-answer"),
+        pytest.param({"docker__pending": "reload"}, "docker", "former configuration", "docker_runtime", id="reload"),
         pytest.param({"containerd__changed": True}, "containerd", "not in", "containerd_runtime", id="containerd"),
         pytest.param({"node": {}}, "node", "no node named n1", "kubegpu_node_name", id="node"),
         pytest.param(
             {"node": None, "api__msg": "Connection refused"}, "node", "cannot be reached", "check that", id="api"
         ),
         pytest.param({"node__status__conditions": []}, "node", "not ready", "kubelet", id="not-ready"),
+        pytest.param(
+            {"node__status__conditions": [{"type": "Ready", "status": "False", "message": "no network"}]},
+            "node",
+            "it is not ready: no network",
+            "kubelet",
+            id="not-ready-and-why",
+        ),
         pytest.param({"pods": []}, "plugin", "no pod", "device_plugin", id="no-plugin"),
+        pytest.param(
+            {"pods": [CRASHED]},
+            "plugin",
+            "plugin-x is not ready: container c ended with exit code 7 (no reason given); last words: last line",
+            "see 'kubectl -n gpu logs plugin-x'",
+            id="plugin-crashed",
+        ),
         pytest.param({"pods": [UNREADY]}, "plugin", "ErrImagePull", "image", id="plugin-not-ready"),
         pytest.param(
             {"node__status__allocatable": {"nvidia.com/gpu": "1"}},
@@ -182,7 +237,27 @@ UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"w
         ),
         pytest.param({"node__status": UNKNOWN}, "registered", "has not registered", "plugin's log", id="unregistered"),
         pytest.param({"node__status": UNKNOWN}, "resources", "capacity 0", "link registered", id="no-capacity"),
-        pytest.param({"pods": [UNREADY]}, "registered", "no device plugin that is ready", "link plugin", id="left"),
+        pytest.param(
+            {"pods": [UNREADY]},
+            "registered",
+            "no device plugin that is ready serves nvidia.com/gpu",
+            "link plugin",
+            id="left",
+        ),
+        pytest.param(
+            {"node__status": UNKNOWN, "pods": []},
+            "registered",
+            "the kubelet knows no nvidia.com/gpu: no device plugin",
+            "link plugin",
+            id="never-there",
+        ),
+        pytest.param(
+            {"node__status": {**HEALTHY["node"]["status"], "capacity": WITH_OTHERS}},
+            "resources",
+            "expected 2; nvidia.com/mig-1g.10gb: capacity 7, allocatable 0, expected 0",
+            "7 devices unhealthy",
+            id="more-than-expected",
+        ),
         pytest.param({"pods": [], "node": BARE_NODE}, "plugin", "not the label", "device_plugin", id="no-label"),
         pytest.param({"node": BARE_NODE}, "labels", "is not true", "device_plugin", id="label"),
         pytest.param(
