@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nvidia_devplugin.health import HealthState, update
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
-from nvidia_devplugin.policy import Policy, parse_xid_list, read_table
+from nvidia_devplugin.policy import Policy, Recovery, parse_xid_list, read_table
 from tests.unit.devplugin.strategies import gpu, some_gpus, updates, uuids, xids
 
 APPLICATION_XIDS = (13, 31, 43, 45, 68, 109)
@@ -34,6 +34,7 @@ def test_the_table_ignores_what_nvidias_plugin_ignores():
     ("text", "message"),
     [
         pytest.param("13\tignore\tx", "line 1: expected code", id="missing-field"),
+        pytest.param("13\tignore\tx\ty\tz", "line 1: expected code", id="field-too-many"),
         pytest.param("# c\n13\tmaybe\tx\ty", "line 2: expected code", id="policy"),
         pytest.param("13\tignore\tx\ty\n13\tfatal\tx\ty", "line 2: XID 13 is listed twice", id="twice"),
     ],
@@ -41,6 +42,16 @@ def test_the_table_ignores_what_nvidias_plugin_ignores():
 def test_a_wrong_table_names_the_line(text, message):
     with pytest.raises(ValueError, match=message):
         read_table(text)
+
+
+def test_an_xid_is_shown_with_its_meaning_and_what_to_do():
+    policy = Policy(read_table("# c\n79\tfatal\tit is gone\treboot\n"))
+    assert policy.fault(79) == Fault("xid_79", "XID 79: it is gone; reboot")
+    assert policy.fault(80) == Fault("xid_80", "XID 80")
+
+
+def test_how_long_faults_are_held_unless_the_config_says_otherwise():
+    assert [Recovery().hold(strikes) for strikes in (0, 1, 2, 6, 7, 5000)] == [60, 60, 120, 1920, 3600, 3600]
 
 
 @pytest.mark.parametrize(

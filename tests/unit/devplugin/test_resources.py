@@ -205,6 +205,8 @@ def test_more_than_one_shared_device_is_refused_where_that_was_asked_for():
     given_to(TWO, text, f"{G0}::3")
     with pytest.raises(TooManyError, match=r"2 shared devices requested: .*failRequestsGreaterThanOne"):
         given_to(TWO, text, f"{G0}::3", f"{G1}::0")
+    whole = [gpu(0), split(1, "1g.10gb", "1g.10gb")]
+    given_to(whole, strategy("mixed") + "\n" + text, M["10"], M["11"])
 
 
 def test_two_slices_of_one_gpu_are_refused_where_gpus_must_be_distinct():
