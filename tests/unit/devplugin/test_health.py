@@ -75,6 +75,11 @@ def test_disable_and_enable(disabled, enabled, ignored, counted):
     assert [xid for xid in counted if policy.ignores(xid)] == []
 
 
+def test_an_xid_that_is_enabled_keeps_its_severity_and_one_of_applications_is_transient():
+    policy = Policy.from_text(enabled="all")
+    assert [policy.severity(xid) for xid in (13, 79, 94, 999)] == ["transient", "fatal", "transient", "fatal"]
+
+
 def test_malformed_entries_are_kept_for_the_log():
     assert parse_xid_list(f"4x, 79,²,{'9' * 5000}").malformed == ("4x", "²", "9" * 5000)
 
