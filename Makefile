@@ -10,8 +10,8 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
-	lint-ansible unit unit-quick coverage mutation sanity sanity-all importer molecule e2e bench bench-daemon soak \
-	bench-ansible build release docs clean
+	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e bench \
+	bench-daemon soak bench-ansible build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,10 +67,14 @@ lint-ansible: setup ## ansible-lint, profile production
 	ansible-lint --offline
 
 unit: setup tools ## unit tests: pure code, modules, the daemon against a kubelet stub and simulated GPUs
+	@$(PYTHON) -m tests.house.targets --prepare
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/house
 
 unit-quick: setup tools ## those of the unit tests that start no processes, with fewer generated cases
 	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --hypothesis-profile quick tests/unit tests/house
+
+unit-targets: setup tools ## the modules' own tests, the modules run by the oldest and by the newest Python of targets
+	@WORKERS=$(WORKERS) $(PYTHON) -m tests.house.targets
 
 coverage: setup tools ## the unit tests again, with what they do not reach; fails below the floor (pyproject.toml)
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage

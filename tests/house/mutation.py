@@ -21,6 +21,7 @@ from tests.house.repository import ROOT
 
 DAEMON = "files/devplugin/src/nvidia_devplugin"
 UTILS = "plugins/module_utils"
+CONFIGS = f"{UTILS}/runtime_config"
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,31 @@ class Room:
 
 
 ROOMS = {
-    "policy": Room(f"{DAEMON}/policy.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
-    "recovery": Room(f"{DAEMON}/recovery.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
-    "values": Room(f"{DAEMON}/values.py", ("devplugin/test_values.py", "devplugin/test_config.py")),
+    "allocation": Room(f"{DAEMON}/allocation.py", ("devplugin/test_allocation.py", "devplugin/test_resources.py")),
+    "chain": Room("plugins/filter/verify_chain.py", ("plugins/filter/test_verify_chain.py",)),
+    "containerd": Room(f"{CONFIGS}/containerd_config.py", (f"{CONFIGS}/test_containerd_config.py",)),
+    "docker": Room(
+        f"{CONFIGS}/docker_daemon.py",
+        (f"{CONFIGS}/test_docker_daemon.py", f"{CONFIGS}/test_flags_pending_memory.py"),
+    ),
+    "health": Room(
+        f"{DAEMON}/health.py", ("devplugin/test_health.py", "devplugin/test_recovery.py", "devplugin/test_resources.py")
+    ),
+    "json": Room(f"{CONFIGS}/json_text.py", (f"{CONFIGS}/test_docker_daemon.py",)),
+    "labels": Room(f"{DAEMON}/labels.py", ("devplugin/test_labels.py",)),
+    "plan": Room("plugins/filter/device_plugin_plan.py", ("plugins/filter/test_device_plugin_plan.py",)),
     "pods": Room(f"{UTILS}/kubernetes/pods.py", ("plugins/module_utils/kubernetes", "plugins/filter")),
+    "policy": Room(f"{DAEMON}/policy.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
+    "preference": Room(f"{DAEMON}/preference.py", ("devplugin/test_preference.py",)),
+    "recovery": Room(f"{DAEMON}/recovery.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
+    "resources": Room(f"{DAEMON}/resources.py", ("devplugin/test_resources.py",)),
     "shape": Room(f"{UTILS}/gpu/shape.py", ("plugins/module_utils/gpu/test_shape.py",)),
+    "toml": Room(f"{CONFIGS}/toml_text.py", (f"{CONFIGS}/test_containerd_config.py", f"{CONFIGS}/test_crio_config.py")),
+    "values": Room(f"{DAEMON}/values.py", ("devplugin/test_values.py", "devplugin/test_config.py")),
 }
 
 
-WITHOUT = ["core/ReplaceBinaryOperator_BitOr_.*", "core/ReplaceComparisonOperator_Eq_Is"]
+WITHOUT = ["core/ReplaceBinaryOperator_BitOr_.*", "core/ReplaceComparisonOperator_(Eq_Is|NotEq_IsNot)"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,7 @@ def settings(room: Room) -> str:
             f"test-command = {json.dumps(command)}",
             "[cosmic-ray.distributor]",
             'name = "local"',
-            # the | of annotations, and `is` where text is compared, mean the same to every test
+            # the | of annotations, and `is` and `is not` where text is compared, mean the same to every test
             "[cosmic-ray.filters.operators-filter]",
             f"exclude-operators = {json.dumps(WITHOUT)}",
             "",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.house import targets
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -21,10 +22,11 @@ def run_module(name, /, check=False, diff=True, **arguments):
     A traceback or anything else on stderr fails the test.
     """
     arguments.update(_ansible_check_mode=check, _ansible_diff=diff)
+    python, path = targets.chosen()
     done = subprocess.run(
-        [sys.executable, str(ROOT / "plugins" / "modules" / f"{name}.py")],
+        [python, str(ROOT / "plugins" / "modules" / f"{name}.py")],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env=dict(os.environ, PYTHONPATH=str(ROOT / ".cache" / "collections")),
+        env=dict(os.environ, PYTHONPATH=path),
         capture_output=True,
         text=True,
         check=False,

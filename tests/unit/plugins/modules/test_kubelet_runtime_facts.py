@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ansible_collections.kubegpu.nvidia.plugins.modules import kubelet_runtime_facts
+from tests.house import targets
 from tests.unit.plugins.module_utils.kubelet.machines import Machine
 
 REPOSITORY = Path(__file__).parents[4]
@@ -53,12 +54,13 @@ def machine(tmp_path):
 
 
 def run(check=False, **arguments):
+    python, path = targets.chosen()
     done = subprocess.run(
-        [sys.executable, "-m", kubelet_runtime_facts.__name__],
+        [python, "-m", kubelet_runtime_facts.__name__],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check}}),
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / ".cache/collections")},
+        env={**os.environ, "PYTHONPATH": path},
         check=False,
     )
     assert done.stdout.strip(), done.stderr

@@ -74,7 +74,7 @@ def test_a_driver_that_hangs_costs_the_time_that_was_given(machine):
     (machine.folder / "pynvml.py").write_text(
         "import time\nclass NVMLError(Exception): pass\ndef nvmlInit(): time.sleep(60)\n"
     )
-    machine.environment["PYTHONPATH"] += f":{machine.folder}"
+    machine.environment["PYTHONPATH"] = f"{machine.folder}:{machine.environment['PYTHONPATH']}"
     answer = machine.module("nvidia_gpu_facts", host_root=str(machine.root), gather_timeout=0.5)
     assert answer["ansible_facts"]["nvidia_gpu"]["problem"]["code"] == "timeout"
 
@@ -110,7 +110,7 @@ def test_a_user_who_may_not_talk_to_the_driver(machine, source):
     (machine.folder / "pynvml.py").write_text(
         "class NVMLError(Exception):\n    value = 4\ndef nvmlInit(): raise NVMLError('Insufficient Permissions')\n"
     )
-    machine.environment["PYTHONPATH"] += f":{machine.folder}"
+    machine.environment["PYTHONPATH"] = f"{machine.folder}:{machine.environment['PYTHONPATH']}"
     in_front_of_nvidia_smi(machine, "echo 'Failed to initialize NVML: Insufficient Permissions'; exit 4")
     facts = machine.facts(source)
     assert (facts["source"], facts["driver_loaded"], facts["reboot_required"]) == ("sysfs", True, False)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
@@ -14,14 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import sanity
+from tests.house import targets
 from tests.unit.plugins.module_utils.gpu.simulated import REPOSITORY, SimulatedMachine
-
-OLDEST = "3.7"
-"""What the oldest supported ansible-core, 2.17, asks of targets; 2.18 and 2.19 ask for 3.8."""
-
-OLD_ANSIBLE = sanity.HOME / "core-2.17" / "bin" / "ansible"
-"""Where ``make sanity-all`` keeps it."""
 
 FILES = {
     "docker": ("daemon.json", '{\n\t"log-driver": "journald"\n}\n', {"check_gpus_flag": False}),
@@ -30,25 +23,14 @@ FILES = {
 }
 """Engine -> (its file, what an operator wrote there, what keeps this machine's engine out of it)."""
 
-pythons = functools.lru_cache(maxsize=1)(sanity.pythons)
 
-
-def target(which: str) -> tuple[Path, Path]:
-    """(the target's Python, the ansible that sends modules to it); skips where one of them is not here."""
-    if which == "newest":
-        newest = max(pythons(), key=lambda minor: int(minor.partition(".")[2]))
-        return pythons()[newest], Path(sys.executable).with_name("ansible")
-    if OLDEST not in pythons():
-        pytest.skip(f"no Python {OLDEST} on this machine")
-    if not OLD_ANSIBLE.exists():
-        pytest.skip("no ansible-core 2.17 here: make sanity-all installs it")
-    return pythons()[OLDEST], OLD_ANSIBLE
-
-
-@pytest.fixture(params=["oldest", "newest"])
+@pytest.fixture(params=targets.WHICH)
 def ask(request, machine):
     """Run a module through Ansible by that Python: function (name, arguments) -> its answer."""
-    python, ansible = target(request.param)
+    try:
+        target = targets.find(request.param)
+    except targets.MissingError as missing:
+        pytest.skip(str(missing))
 
     def send(name: str, **arguments: object) -> dict:
         environment = {
@@ -60,7 +42,7 @@ def ask(request, machine):
         }
         del environment["PYTHONPATH"]
         environment.pop("ANSIBLE_CONFIG", None)
-        command = [ansible, "localhost", "-e", f"ansible_python_interpreter={python}"]
+        command = [target.ansible, "localhost", "-e", f"ansible_python_interpreter={target.python}"]
         command += ["-m", f"kubegpu.nvidia.{name}", "-a", json.dumps(arguments)]
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment, cwd=machine.folder, check=False, timeout=120
@@ -106,3 +88,29 @@ def test_a_runtime_and_back(machine, ask, engine):
     assert ask(module, **arguments)["changed"] is False
     assert ask(module, state="absent", **arguments)["changed"] is True
     assert file.read_text() == operators
+
+
+def test_the_kubelets_runtime(machine, ask):
+    answer = ask("kubelet_runtime_facts", host_root=str(machine.root))
+    assert answer["ansible_facts"]["kubelet_runtime"]["kubelet_running"] is False
+
+
+def test_the_toolkits_settings(machine, ask):
+    file = machine.folder / "config.toml"
+    file.write_text("[nvidia-container-cli]\nno-cgroups = false # why\n")
+    for changed in (True, False):
+        assert ask("nvidia_container_runtime_config", path=str(file), no_cgroups=True)["changed"] is changed
+    assert file.read_text() == "[nvidia-container-cli]\nno-cgroups = true # why\n"
+
+
+def test_a_repositorys_key(machine, ask):
+    (machine.folder / "a key").write_text("key\n")
+    assert ask("repository_key_info", url=f"file://{machine.folder}/a%20key")["content"] == "key\n"
+
+
+def test_no_module_is_left_out():
+    asked = Path(__file__).read_text()
+    names = {path.stem for path in (REPOSITORY / "plugins/modules").glob("*.py")} - {"__init__"}
+    assert [
+        name for name in sorted(names - {f"{engine}_runtime_config" for engine in FILES}) if name not in asked
+    ] == []

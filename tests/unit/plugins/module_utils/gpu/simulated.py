@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.house import targets
+
 REPOSITORY = Path(__file__).parents[5]
 SIMULATION = REPOSITORY / "tests/sim/nvml"
 MODULES = "ansible_collections.kubegpu.nvidia.plugins.modules"
@@ -41,7 +43,7 @@ class SimulatedMachine:
             "NVML_SIM_STATE": str(self.state),
             "LD_LIBRARY_PATH": str(libraries()),
             "PATH": f"{libraries()}:{os.environ['PATH']}",
-            "PYTHONPATH": str(REPOSITORY / ".cache/collections"),
+            "PYTHONPATH": targets.chosen()[1],
             "LC_ALL": "C.UTF-8",
         }
         self.sim("init", "--device-nodes", "off", "--seed", "facts", *init)
@@ -61,10 +63,10 @@ class SimulatedMachine:
         self.sim("sysfs", str(self.root / "sys/bus/pci/devices"))
         (self.root / "dev/nvidiactl").touch()
 
-    def module(self, name: str, _check: bool = False, _python: str = sys.executable, **arguments: object) -> dict:
+    def module(self, name: str, _check: bool = False, _python: str | None = None, **arguments: object) -> dict:
         """Runs a module as Ansible does, in a process of its own; what it answered."""
         done = subprocess.run(
-            [_python, "-W", "ignore", "-m", f"{MODULES}.{name}"],
+            [_python or targets.chosen()[0], "-W", "ignore", "-m", f"{MODULES}.{name}"],
             input=json.dumps({"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": _check}}),
             capture_output=True,
             text=True,

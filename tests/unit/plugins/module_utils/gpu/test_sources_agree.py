@@ -121,7 +121,7 @@ def test_nvidia_smi_is_asked_when_the_binding_is_missing(tmp_path):
     machine = SimulatedMachine(tmp_path, "--model", "L40S")
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/pynvml.py").write_text("raise ImportError('hidden by the test')\n")
-    machine.environment["PYTHONPATH"] += f":{tmp_path / 'hidden'}"
+    machine.environment["PYTHONPATH"] = f"{tmp_path / 'hidden'}:{machine.environment['PYTHONPATH']}"
     facts = machine.facts("nvml", "nvidia-smi")
     assert (facts["source"], facts["count"], facts["problem"]) == ("nvidia-smi", 1, None)
 
