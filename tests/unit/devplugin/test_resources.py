@@ -71,6 +71,8 @@ def slicing(entry, more=""):
                      {GPU: [f"{G0}::0", f"{G0}::1", f"{G1}::0", f"{G1}::1"]}, id="slicing"),
         pytest.param(TWO, slicing("{name: nvidia.com/gpu, replicas: 2, devices: 1}", "renameByDefault: true,"),
                      {GPU: [G1], f"{GPU}.shared": [f"{G0}::0", f"{G0}::1"]}, id="slicing-a-count-renamed"),
+        pytest.param(TWO, slicing("{name: nvidia.com/gpu, replicas: 2, devices: 2}"),
+                     {GPU: [f"{G0}::0", f"{G0}::1", f"{G1}::0", f"{G1}::1"]}, id="slicing-a-count-that-is-all"),
         pytest.param(TWO, slicing(f"{{name: gpu, rename: half, replicas: 2, devices: [{G1}]}}"),
                      {GPU: [G0], "nvidia.com/half": [f"{G1}::0", f"{G1}::1"]}, id="slicing-a-list-renamed"),
         pytest.param(TWO, slicing("{name: gpu, replicas: 2, devices: [0]}, {name: gpu, replicas: 3, devices: [1]}"),

@@ -71,6 +71,12 @@ ENTRY = '"nvidia":{"path":"/usr/bin/nvidia-container-runtime"}'
             '{"features":{"buildkit":true,"cdi":true},"runtimes":{"nvidia":{"path":"/x","runtimeArgs":["--a","b"]}}}',
             id="cdi-keeps-other-features",
         ),
+        pytest.param(
+            '{"features":{"cdi":true}}',
+            NVIDIA,
+            '{"features":{"cdi":true},"runtimes":{%s}}' % ENTRY,
+            id="cdi-left-alone",
+        ),
         pytest.param(BOM + '{"a":1}', NVIDIA, BOM + '{"a":1,"runtimes":{%s}}' % ENTRY, id="byte-order-mark-kept"),
         pytest.param(
             '{"default-runtime":"nvidia","runtimes":{%s}}' % ENTRY,
