@@ -131,21 +131,24 @@ class _Scanner:
     def blank_and_lines(self) -> None:
         """Skip white space, line ends and comments."""
         while True:
-            self.blank()
-            if self.starts("#"):
-                self.at = match_end(_COMMENT, self.text, self.at)
-            if self.starts("\n") or self.starts("\r\n"):
-                self.at += 1 if self.starts("\n") else 2
-            elif self.at < len(self.text) and self.starts("#"):
-                raise self.fail("control character in a comment")
-            else:
+            self.blank_and_comment()
+            if not (self.starts("\n") or self.starts("\r\n")):
                 return
+            self.at += 1 if self.starts("\n") else 2
 
-    def line_end(self) -> None:
+    def blank_and_comment(self) -> None:
         self.blank()
         if self.starts("#"):
             self.at = match_end(_COMMENT, self.text, self.at)
-        if not (self.at >= len(self.text) or self.starts("\n") or self.starts("\r\n")):
+            if not self.at_line_end():
+                raise self.fail("control character in a comment")
+
+    def at_line_end(self) -> bool:
+        return self.at >= len(self.text) or self.starts("\n") or self.starts("\r\n")
+
+    def line_end(self) -> None:
+        self.blank_and_comment()
+        if not self.at_line_end():
             raise self.fail("expected the end of the line, found %s" % self.found())
 
     def document(self) -> Document:

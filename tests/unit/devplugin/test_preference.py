@@ -50,6 +50,21 @@ def score(devices, topology, ids):
     return sum(link_score(links.get(frozenset(p)), numa[p[0]] == numa[p[1]]) for p in itertools.combinations(ids, 2))
 
 
+@pytest.mark.parametrize(
+    ("link", "apart", "together"),
+    [
+        pytest.param(None, 10, 20, id="not-known-at-all"),
+        pytest.param(Link(None, 0), 10, 20, id="path-not-known"),
+        pytest.param(Link(None, 4), 410, 420, id="only-nvlinks-known"),
+        *(pytest.param(Link(level, 0), 60 - level, 60 - level, id=f"level-{level}") for level in range(0, 60, 10)),
+        pytest.param(Link(50, 12), 1210, 1210, id="nvlinks"),
+        pytest.param(Link(25, 0), 0, 0, id="a-level-of-the-future"),
+    ],
+)
+def test_scores_are_those_of_nvidias_plugin(link, apart, together):
+    assert (link_score(link, False), link_score(link, True)) == (apart, together)
+
+
 @given(machines(), st.data())
 def test_no_set_of_whole_gpus_scores_higher_and_none_leaves_a_better_rest(machine, data):
     devices, topology = machine

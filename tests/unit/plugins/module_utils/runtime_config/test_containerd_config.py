@@ -165,6 +165,12 @@ INLINE = "is written as an inline table, a dotted key or a list, which cannot be
         pytest.param(
             "version = 2\n[a]\n[a]\n", 1, "f, line 3, column 1: a is already there in line 2, column 1", id="twice"
         ),
+        pytest.param(
+            "version = 2\n# a\x01b\n", 1, "f, line 2, column 4: control character in a comment", id="comment-control"
+        ),
+        pytest.param(
+            "version = 2 # a\rb\n", 1, "f, line 1, column 16: control character in a comment", id="comment-carriage"
+        ),
         pytest.param("version = 2\na = 'x\n", 1, "f, line 2, column 5: this string is never closed", id="open-string"),
         pytest.param(
             'version = 2\na = """\nx', 1, "f, line 2, column 5: this string is never closed", id="open-multi-line"

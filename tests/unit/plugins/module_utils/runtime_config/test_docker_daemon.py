@@ -265,6 +265,24 @@ def test_somebody_elses_runtime_is_kept_replaced_or_refused(old, conflict):
     )
 
 
+def test_a_runtime_that_somebody_else_made_as_we_want_it_is_no_conflict():
+    old = '{"runtimes":{"nvidia":{"path":"nvidia-container-runtime","runtimeArgs":["-x"]}}}'
+    for args in (None, ("-x",)):
+        assert ensure_absent(old, "nvidia", None, NVIDIA.path, args, "keep").config == {"runtimes": {}}
+    bare = '{"runtimes":{"nvidia":{"path":"/usr/bin/nvidia-container-runtime"}}}'
+    edit = ensure_present(bare, wanted())
+    assert (edit.text, edit.memory, edit.conflict) == (bare, None, None)
+
+
+def test_ours_is_known_again_in_another_order():
+    old = '{"runtimes":{"nvidia":{"path":"/theirs"}}}'
+    edit = ensure_present(old, wanted(args=("-x",), on_conflict="replace"))
+    ours = '"path":"/usr/bin/nvidia-container-runtime","runtimeArgs":["-x"]'
+    turned = edit.text.replace(ours, ",".join(reversed(ours.split(",", 1))))
+    assert turned != edit.text
+    assert ensure_absent(turned, "nvidia", remembered(edit), "/elsewhere", on_conflict="keep").text == old
+
+
 def test_absent_keeps_what_somebody_else_made_unless_told_otherwise():
     old = '{"runtimes":{"nvidia":{"path":"/theirs"}},"default-runtime":"nvidia"}'
     kept = ensure_absent(old, "nvidia", None, "/ours", on_conflict="keep")
