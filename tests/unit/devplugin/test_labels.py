@@ -250,7 +250,7 @@ def test_a_clique_is_named_only_when_all_agree():
 
 @pytest.mark.parametrize(
     ("compute", "name"),
-    [((3, 5), "kepler"), ((7, 0), "volta"), ((7, 5), "turing"), ((8, 6), "ampere"), ((8, 9), "ada-lovelace"),
+    [((1, 3), "tesla"), ((2, 1), "fermi"), ((5, 2), "maxwell"), ((6, 1), "pascal"), ((9, 0), "hopper"), ((3, 5), "kepler"), ((7, 0), "volta"), ((7, 5), "turing"), ((8, 6), "ampere"), ((8, 9), "ada-lovelace"),
      ((10, 0), "blackwell"), ((12, 0), "blackwell"), ((4, 0), "undefined"), ((99, 0), "undefined")],
 )  # fmt: skip
 def test_families(compute, name):
@@ -258,8 +258,14 @@ def test_families(compute, name):
 
 
 def test_a_good_value_stays_as_it_is():
-    for value in ("", "DGX-A100", "7b968a6d-c8aa-45e1-9e07-e1e51be99c31.1", "455.06"):
+    for value in ("", "DGX-A100", "7b968a6d-c8aa-45e1-9e07-e1e51be99c31.1", "455.06", "a" * 63):
         assert valid(value) == value
+
+
+def test_another_is_cut_to_what_kubernetes_takes():
+    assert valid("a" * 64) == "a" * 63
+    assert valid("-H100/80 GB_") == "H10080GB"
+    assert valid("a" * 62 + "..") == "a" * 62
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
