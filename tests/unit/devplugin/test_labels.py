@@ -250,7 +250,8 @@ def test_a_clique_is_named_only_when_all_agree():
 
 @pytest.mark.parametrize(
     ("compute", "name"),
-    [((1, 3), "tesla"), ((2, 1), "fermi"), ((5, 2), "maxwell"), ((6, 1), "pascal"), ((9, 0), "hopper"), ((3, 5), "kepler"), ((7, 0), "volta"), ((7, 5), "turing"), ((8, 6), "ampere"), ((8, 9), "ada-lovelace"),
+    [((1, 3), "tesla"), ((2, 1), "fermi"), ((5, 2), "maxwell"), ((6, 1), "pascal"), ((9, 0), "hopper"),
+     ((3, 5), "kepler"), ((7, 0), "volta"), ((7, 5), "turing"), ((8, 6), "ampere"), ((8, 9), "ada-lovelace"),
      ((10, 0), "blackwell"), ((12, 0), "blackwell"), ((4, 0), "undefined"), ((99, 0), "undefined")],
 )  # fmt: skip
 def test_families(compute, name):

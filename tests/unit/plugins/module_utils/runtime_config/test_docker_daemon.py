@@ -274,6 +274,24 @@ def test_a_runtime_that_somebody_else_made_as_we_want_it_is_no_conflict():
     assert (edit.text, edit.memory, edit.conflict) == (bare, None, None)
 
 
+@pytest.mark.parametrize(
+    ("made", "path", "conflict"),
+    [
+        pytest.param("/usr/bin/nvidia-container-runtime", "/new", None, id="still-ours"),
+        pytest.param("/by/hand", "/by/hand", 'its path is "/by/hand", not "/new"', id="theirs-by-now"),
+    ],
+)
+def test_a_runtime_of_ours_follows_after_the_file_was_edited(made, path, conflict):
+    old = '{"runtimes":{"nvidia":{"path":"/theirs"}}}'
+    first = ensure_present(old, wanted(on_conflict="replace"))
+    edited = first.text.replace(NVIDIA.path, made)[:-1] + ',"debug":true}'
+    edit = ensure_present(edited, wanted(path="/new"), remembered(first))
+    assert (edit.config["runtimes"]["nvidia"]["path"], edit.conflict) == (path, conflict)
+    if conflict is None:
+        back = ensure_absent(edit.text, "nvidia", remembered(edit), "/new", on_conflict="keep")
+        assert back.config == dict(json.loads(old), debug=True)
+
+
 def test_ours_is_known_again_in_another_order():
     old = '{"runtimes":{"nvidia":{"path":"/theirs"}}}'
     edit = ensure_present(old, wanted(args=("-x",), on_conflict="replace"))
