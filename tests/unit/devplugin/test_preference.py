@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvidia_devplugin.model import AdvertisedDevice, Link, Topology
+from nvidia_devplugin.model import AdvertisedDevice, Link, MigDevice, Topology
 from nvidia_devplugin.preference import Placement, link_score
 from tests.unit.devplugin.strategies import gpu, numa_nodes
 
@@ -227,3 +227,43 @@ def test_distinct_gpus_are_found_whenever_there_are_any(case, policy):
         return len({uuid[device] for device in ids}) == size
 
     assert distinct(chosen) == any(distinct(ids) for ids in sets(available, must, size))
+
+
+def split(number, *names):
+    """MIG devices of one GPU."""
+    return [
+        AdvertisedDevice(name, gpu(number), MigDevice(at, name, "1g.10gb", at + 1, 0)) for at, name in enumerate(names)
+    ]
+
+
+def replicas(device, count):
+    return [AdvertisedDevice(f"{device.uuid}::{n}", device.gpu, device.mig, n) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [pytest.param("distributed", ["a", "d"], id="distributed"), pytest.param("packed", ["a", "b"], id="packed")],
+)
+def test_mig_devices_share_their_gpu(policy, chosen):
+    devices = [*split(0, "a", "b", "c"), *split(1, "d", "e", "f")]
+    assert Placement(devices, policy=policy).prefer([device.id for device in devices], [], 2) == chosen
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [
+        pytest.param("distributed", ["a::0", "b::0"], id="distributed"),
+        pytest.param("packed", ["a::0", "a::1"], id="packed"),
+    ],
+)
+def test_replicas_of_a_mig_device_share_it(policy, chosen):
+    devices = [replica for device in split(0, "a", "b") for replica in replicas(device, 2)]
+    assert Placement(devices, policy=policy).prefer([device.id for device in devices], [], 2) == chosen
+
+
+def test_two_replicas_of_an_idle_gpu_are_better_than_one_of_a_busy_one_unless_gpus_must_be_distinct():
+    devices = [replica for number in (0, 1) for replica in replicas(AdvertisedDevice("", gpu(number)), 4)]
+    ids = [device.id for device in devices]
+    free = [*ids[:4], ids[7]]
+    assert Placement(devices).prefer(free, [], 2) == ids[:2]
+    assert Placement(devices, distinct=True).prefer(free, [], 2) == [ids[0], ids[7]]

@@ -171,6 +171,12 @@ INLINE = "is written as an inline table, a dotted key or a list, which cannot be
         pytest.param(
             "version = 2 # a\rb\n", 1, "f, line 1, column 16: control character in a comment", id="comment-carriage"
         ),
+        pytest.param(
+            "version = 2\n[[a]]\n[[a]]\n[a]\n",
+            1,
+            "f, line 4, column 1: a is already there in line 2, column 1",
+            id="list-then-table",
+        ),
         pytest.param("version = 2\na = 'x\n", 1, "f, line 2, column 5: this string is never closed", id="open-string"),
         pytest.param(
             'version = 2\na = """\nx', 1, "f, line 2, column 5: this string is never closed", id="open-multi-line"
@@ -437,6 +443,25 @@ def test_arbitrary_bytes_as_a_drop_in(data, version):
 def test_scanner_agrees_with_the_standard_library(text):
     ours = toml_text.to_python(toml_text.scan(text).root)
     assert ours == _dates(_plain(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("[[a]]\n[[a]]\nx = 1\n[[a]]\n[a.b]\ny = 2\n[[a.c]]\n[[a.c]]\n", id="lists-of-tables"),
+        pytest.param("a.b.c = 1\na.b.d = 2\n[e.f]\n[e]\ng = 3\n", id="tables-named-later"),
+        pytest.param("i = [0, -1, +2, 1_000, 0xfF, 0o17, 0b1_1, 9223372036854775807]\n", id="integers"),
+        pytest.param("f = [1.5, -2e3, 6.626e-34, 1_0.2_5, 0.0]\n", id="floats"),
+        pytest.param("d = [1979-05-27T07:32:00, 1979-05-27, 07:32:00.500000]\nb = [true, false]\n", id="dates"),
+        pytest.param('s = ["\\b\\t\\n\\f\\r\\"\\\\", "\\u00e9\\U0001F600", \'C:\\x\']\n', id="escapes"),
+        pytest.param('m = """\nfirst \\\n   joined\n\\"""quoted\\""" ""\nlast"""\n', id="several-lines"),
+        pytest.param("m = '''\n\\raw '' x''''\n", id="several-raw-lines"),
+        pytest.param('m = """two at the end"""""\nn = """"one in front"""\n', id="quotes-beside-quotes"),
+        pytest.param('t = {a = 1, "b c" = {d.e = []}, f = {}}\n[\'q r\'."s"]\n', id="inline"),
+    ],
+)
+def test_all_of_toml_is_read_as_the_standard_library_reads_it(text):
+    assert toml_text.to_python(toml_text.scan(text).root) == _dates(tomllib.loads(text))
 
 
 def _dates(value):

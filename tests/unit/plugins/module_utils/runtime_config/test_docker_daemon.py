@@ -265,6 +265,17 @@ def test_somebody_elses_runtime_is_kept_replaced_or_refused(old, conflict):
     )
 
 
+@pytest.mark.parametrize("former", [(), ("-a",), ("-b", "-c")])
+@pytest.mark.parametrize("args", [(), ("-a",), ("-b",), ("-b", "-c", "-d")])
+def test_arguments_become_what_is_wanted(former, args):
+    first = ensure_present("{}", wanted(args=former))
+    second = ensure_present(first.text, wanted(args=args), remembered(first))
+    assert second.config["runtimes"]["nvidia"].get("runtimeArgs", []) == list(args)
+    assert ("runtimeArgs" in second.config["runtimes"]["nvidia"]) is bool(args)
+    kept = ensure_present(second.text, wanted(args=None), remembered(second))
+    assert kept.config == second.config
+
+
 def test_a_runtime_that_somebody_else_made_as_we_want_it_is_no_conflict():
     old = '{"runtimes":{"nvidia":{"path":"nvidia-container-runtime","runtimeArgs":["-x"]}}}'
     for args in (None, ("-x",)):
