@@ -185,6 +185,16 @@ def test_default_changed_by_somebody_else_stays():
     assert ensure_absent(edited, "nvidia", first.memory).config["default-runtime"] == "kata"
 
 
+def test_default_changed_by_somebody_else_stays_when_ours_is_not_to_be_it():
+    old = '{"runtimes":{"kata":{"path":"/k"},"runsc":{"path":"/r"}},"default-runtime":"kata"}'
+    first = ensure_present(old, DEFAULT)
+    not_default = wanted(set_default=False, args=None)
+    assert ensure_present(first.text, not_default, remembered(first)).config["default-runtime"] == "kata"
+    edited = first.text.replace('"default-runtime":"nvidia"', '"default-runtime":"runsc"')
+    assert edited != first.text
+    assert ensure_present(edited, not_default, remembered(first)).config["default-runtime"] == "runsc"
+
+
 def test_former_default_that_is_gone_is_not_put_back():
     first = ensure_present('{"runtimes":{"kata":{"path":"/k"}},"default-runtime":"kata"}', DEFAULT)
     edited = first.text.replace('"kata":{"path":"/k"},', "")
