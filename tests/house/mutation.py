@@ -35,7 +35,10 @@ class Room:
 ROOMS = {
     "allocation": Room(f"{DAEMON}/allocation.py", ("devplugin/test_allocation.py", "devplugin/test_resources.py")),
     "chain": Room("plugins/filter/verify_chain.py", ("plugins/filter/test_verify_chain.py",)),
-    "containerd": Room(f"{CONFIGS}/containerd_config.py", (f"{CONFIGS}/test_containerd_config.py",)),
+    "containerd": Room(
+        f"{CONFIGS}/containerd_config.py",
+        (f"{CONFIGS}/test_containerd_effective.py", f"{CONFIGS}/test_containerd_config.py"),
+    ),
     "docker": Room(
         f"{CONFIGS}/docker_daemon.py",
         (f"{CONFIGS}/test_docker_daemon.py", f"{CONFIGS}/test_flags_pending_memory.py"),

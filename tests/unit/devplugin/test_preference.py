@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvidia_devplugin import preference
 from nvidia_devplugin.model import AdvertisedDevice, Link, MigDevice, Topology
 from nvidia_devplugin.preference import Placement, link_score
 from tests.unit.devplugin.strategies import gpu, numa_nodes
@@ -121,6 +122,18 @@ def test_no_more_numa_nodes_than_need_be(nodes, data):
         if room < size:
             room, fewest = room + count, fewest + 1
     assert len({numa[device] for device in chosen}) == fewest
+
+
+def test_answers_are_kept_and_the_one_asked_longest_ago_goes_first(monkeypatch):
+    monkeypatch.setattr(preference, "_CACHED", 2)
+    devices, _ = whole([0, 0, 1])
+    placement = Placement(devices)
+    wiring, asked = placement._wired(), []
+    best = wiring.best
+    monkeypatch.setattr(wiring, "best", lambda offered, must: asked.append(sorted(offered)) or best(offered, must))
+    for offered in ((0, 1), (0, 2), (0, 1), (1, 2), (0, 1), (0, 2)):
+        placement.prefer([devices[at].id for at in offered], [], 1)
+    assert asked == [[0, 1], [0, 2], [1, 2], [0, 2]]
 
 
 NUMA = dict(zip("abcdef", (0, 0, 0, 1, 1, None), strict=True))
