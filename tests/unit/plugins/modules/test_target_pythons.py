@@ -45,7 +45,7 @@ def ask(request, machine):
         command = [target.ansible, "localhost", "-e", f"ansible_python_interpreter={target.python}"]
         command += ["-m", f"kubegpu.nvidia.{name}", "-a", json.dumps(arguments)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, cwd=machine.folder, check=False, timeout=120
+            command, capture_output=True, text=True, env=environment, cwd=machine.folder, check=False, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout[done.stdout.index("{") :])

@@ -177,6 +177,18 @@ INLINE = "is written as an inline table, a dotted key or a list, which cannot be
             "f, line 4, column 1: a is already there in line 2, column 1",
             id="list-then-table",
         ),
+        pytest.param(
+            "version = 2\n[a.b]\n[a]\nb.c = 1\n",
+            1,
+            "f, line 4, column 1: b.c is already there in line 2, column 1",
+            id="dotted-into-a-table",
+        ),
+        pytest.param(
+            "version = 2\nx = {}\nx.y = 1\n",
+            1,
+            "f, line 3, column 1: x.y is already there in line 2, column 1",
+            id="dotted-into-an-inline-table",
+        ),
         pytest.param("version = 2\na = 'x\n", 1, "f, line 2, column 5: this string is never closed", id="open-string"),
         pytest.param(
             'version = 2\na = """\nx', 1, "f, line 2, column 5: this string is never closed", id="open-multi-line"

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -23,7 +24,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.dock
     ensure_absent,
     ensure_present,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import dumps, loads
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Slot, dumps, loads
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import BOM, ConfigError, decode
 
 NVIDIA = DockerRuntime("nvidia", "/usr/bin/nvidia-container-runtime")
@@ -199,6 +200,14 @@ def test_former_default_that_is_gone_is_not_put_back():
     first = ensure_present('{"runtimes":{"kata":{"path":"/k"}},"default-runtime":"kata"}', DEFAULT)
     edited = first.text.replace('"kata":{"path":"/k"},', "")
     assert ensure_absent(edited, "nvidia", first.memory).config == {"runtimes": {}}
+
+
+def test_a_memory_with_a_former_default_that_is_no_json_does_no_harm():
+    first = ensure_present('{"runtimes":{"kata":{"path":"/k"}},"default-runtime":"kata"}', DEFAULT)
+    edited = first.text[:-1] + ',"debug":true}'
+    slots = {**first.memory.slots, "default-runtime": Slot('"nvidia"', "kata")}
+    damaged = dataclasses.replace(first.memory, slots=slots)
+    assert "default-runtime" not in ensure_absent(edited, "nvidia", damaged).config
 
 
 def test_file_that_we_made_goes_away():
