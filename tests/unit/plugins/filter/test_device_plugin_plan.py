@@ -117,6 +117,7 @@ def test_a_cluster_that_is_too_old_is_named():
     [
         pytest.param(10, "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9. To do", id="ten"),
         pytest.param(11, "n0, n1, n10, n2, n3, n4, n5, n6, n7, n8, and 1 more. To do", id="eleven"),
+        pytest.param(12, "n0, n1, n10, n11, n2, n3, n4, n5, n6, n7, and 2 more. To do", id="twelve"),
     ],
 )
 def test_ten_nodes_are_named_and_the_rest_counted(nodes, shown):
