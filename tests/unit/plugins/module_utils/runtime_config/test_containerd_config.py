@@ -58,6 +58,7 @@ def runc(prefix):
     [
         pytest.param(None, NVIDIA, 1, "version = 2\n\n" + runc(P2) + "\n" + nvidia(P2), id="no-file-1.x"),
         pytest.param(None, NVIDIA, 2, "version = 3\n\n" + runc(P3) + "\n" + nvidia(P3), id="no-file-2.x"),
+        pytest.param(None, NVIDIA, 3, "version = 3\n\n" + runc(P3) + "\n" + nvidia(P3), id="no-file-3.x"),
         pytest.param("", NVIDIA, None, "version = 2\n\n" + runc(P2) + "\n" + nvidia(P2), id="empty"),
         pytest.param(
             "version = 2\n", NVIDIA, 2, "version = 2\n\n" + runc(P2) + "\n" + nvidia(P2), id="version-2-on-2.x"
