@@ -135,6 +135,7 @@ def test_present_text(old, wanted, new):
         pytest.param("{} x", 'f, line 1, column 4: nothing may follow the top level value, found "x"', id="trailing"),
         pytest.param("{'a': 1}", 'f, line 1, column 2: expected a key in double quotes, found "\'"', id="single-quote"),
         pytest.param('{"a": }', 'f, line 1, column 7: expected a value, found "}"', id="no-value"),
+        pytest.param('{"a":', "f, line 1, column 6: expected a value, found the end of the file", id="value-to-come"),
         pytest.param('{"a": ~}', 'f, line 1, column 7: expected a value, found "~"', id="no-json-value"),
         pytest.param('{"a": 01}', "f, line 1, column 8: expected ',' or '}', found \"1\"", id="leading-zero"),
         pytest.param("{", "f, line 1, column 2: expected a key in double quotes, found the end of the file", id="open"),
