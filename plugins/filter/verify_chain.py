@@ -311,7 +311,6 @@ def _resources(seen):
 
 def verify_chain(seen):
     """Return the chain's links as a list of dicts; see the RETURN documentation."""
-    runs = seen.get("docker_runs") or {}
     return [
         _driver(seen),
         _toolkit(seen),
@@ -323,8 +322,7 @@ def verify_chain(seen):
         _registered(seen),
         _labels(seen),
         _resources(seen),
-        judge("docker_gpus", runs.get("gpus"), seen),
-        judge("docker_runtime", runs.get("runtime"), seen),
+        *(judge(name, seen) for name in ("docker_gpus", "docker_runtime", "containerd_runtime")),
         *verify_pods(seen),
     ]
 

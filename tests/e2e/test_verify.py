@@ -199,6 +199,29 @@ def test_a_link_of_the_node_that_is_broken_is_named(machine: Handle, pair: tuple
         said(found[node], broken)
 
 
+def test_without_docker_a_container_of_the_kubelets_containerd_proves_the_toolkit(machine: Handle) -> None:
+    runtime = "/usr/bin/nvidia-container-runtime"
+    no_docker = "systemctl stop docker.socket docker && rm -f /run/docker.sock && mv /usr/sbin/dockerd /root/"
+    no_gpu = f"mv {runtime} /root/ && printf '#!/bin/sh\nexec runc \"$@\"\n' >{runtime} && chmod 755 {runtime}"
+    harm = {FIRST: f"{no_docker} && {no_gpu}", SECOND: no_docker}
+    docker_again = "mv /root/dockerd /usr/sbin/; systemctl start docker.socket docker"
+    mend = {FIRST: f"mv /root/nvidia-container-runtime /usr/bin/; {docker_again}", SECOND: docker_again}
+    try:
+        for node, command in harm.items():
+            docker.run("exec", node, "bash", "-c", command)
+        found = verify(machine, *NODE_ONLY)
+        for node in harm:
+            assert "kubegpu" not in docker.run("exec", node, "ctr", "-n", "k8s.io", "containers", "ls", "-q")
+    finally:
+        for node, command in mend.items():
+            docker.run("exec", node, "bash", "-c", command)
+    for links in found.values():
+        assert [links[name]["status"] for name in ("docker", "docker_gpus", "docker_runtime")] == ["skipped"] * 3
+    assert found[SECOND]["containerd_runtime"]["status"] == "passed", found[SECOND]
+    assert "saw 2 GPUs" in found[SECOND]["containerd_runtime"]["detail"]
+    said(found[FIRST], Break("containerd_runtime", "nvidia-smi: not found", "nvidia-container-cli info", "", ""))
+
+
 @pytest.mark.parametrize("pair", IN_CLUSTER, ids=lambda pair: "-".join(broken.link for broken in pair))
 def test_a_plugin_that_is_kept_away_from_its_node_is_named(machine: Handle, pair: tuple[Break, Break]) -> None:
     healthy(machine)

@@ -25,9 +25,16 @@ _REMEDIES = (
     ),
     ("nvidia-smi: not found", "no nvidia-smi was put into the container: try 'nvidia-container-cli info' on the node"),
     ("nvidia-smi did not answer", "the driver or a GPU hangs: see 'dmesg' on the node"),
+    (
+        "nvidia-container-runtime: no such file",
+        "the runtime's program is missing: run the play with the tag container_toolkit",
+    ),
+    ("containerd.sock", "see 'systemctl status containerd' (k3s, RKE2: their own unit)"),
     ("driver/library version mismatch", "the driver was upgraded while it was in use: reboot the node"),
     ("cannot connect to the docker daemon", "see 'systemctl status docker'"),
 )
+# as the role's script says it: k3s and RKE2 have it in a folder of their own
+NO_CTR = "there is no ctr in PATH"
 _OTHERWISE = "try the same on the node, with debug set in /etc/nvidia-container-runtime/config.toml"
 
 
@@ -37,26 +44,31 @@ def remedy(text: str) -> str:
     return next((known for words, known in _REMEDIES if words in lowered), _OTHERWISE)
 
 
-def judge(name: str, run: dict[str, Any] | None, seen: dict[str, Any]) -> dict[str, str]:
+def judge(name: str, seen: dict[str, Any]) -> dict[str, str]:
     """The link of one container.
 
     Args:
-        name (str): of the link.
-        run (dict | None): result of ansible.builtin.command.
-        seen (dict): ``docker_skip`` (why there is no run), ``docker_image``, ``docker_image_named`` (whether somebody
-            asked for that image) and ``gpu`` (facts).
+        name (str): of the link, which begins with that of the engine.
+        seen (dict): ``container_runs`` (link -> result of ansible.builtin.command), ``gpu`` (facts), and of each engine
+            (``docker``, ``containerd``) in ``container_engines`` ``skip`` (why there is no run), ``image`` and
+            ``option`` (the variable that would have an image pulled, empty if none does; ``named`` says whether it
+            was used).
 
     Returns:
         dict: the link.
     """
+    engine = seen["container_engines"][name.partition("_")[0]]
+    run = (seen.get("container_runs") or {}).get(name)
     if run is None:
-        return skipped(name, seen.get("docker_skip") or "not tried")
+        return skipped(name, engine.get("skip") or "not tried")
     output = "%s\n%s" % (run.get("stdout") or "", run.get("stderr") or "")
     if run.get("rc") == 125 and re.search(r"no such image|unable to find image", output, re.IGNORECASE):
-        if not seen.get("docker_image_named"):
-            reason = "the image %s is not on the node; verify_docker_image names one to pull" % seen.get("docker_image")
-            return skipped(name, reason)
+        if not engine.get("named"):
+            reason = "the image %s is not on the node" % engine.get("image")
+            return skipped(name, reason + ("; %s names one to pull" % engine["option"] if engine["option"] else ""))
         return failed(name, (run.get("stderr") or "").strip(), "load the image on the node, or let Docker pull it")
+    if run.get("rc") == 127 and NO_CTR in output:
+        return skipped(name, "%s, which comes with containerd and runs one container" % NO_CTR)
     if run.get("rc") != 0:
         detail = (run.get("stderr") or run.get("stdout") or run.get("msg") or "no message").strip()
         if run.get("rc") == 137:

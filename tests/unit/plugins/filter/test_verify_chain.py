@@ -76,10 +76,15 @@ HEALTHY = {
     "pods": [PLUGIN],
     "resource": "nvidia.com/gpu",
     "expected": {"nvidia.com/gpu": 2},
-    "docker_image": "plugin:1",
-    "docker_image_named": False,
-    "docker_skip": "",
-    "docker_runs": {"gpus": {"rc": 0, "stdout": LIST}, "runtime": {"rc": 0, "stdout": LIST}},
+    "container_engines": {
+        "docker": {"image": "plugin:1", "named": False, "option": "verify_docker_image", "skip": ""},
+        "containerd": {"image": "docker.io/library/plugin:1", "named": False, "option": "", "skip": ""},
+    },
+    "container_runs": {
+        "docker_gpus": {"rc": 0, "stdout": LIST},
+        "docker_runtime": {"rc": 0, "stdout": LIST},
+        "containerd_runtime": {"rc": 0, "stdout": LIST},
+    },
     "pod_skip": "",
     "all_skip": "",
     "amount": 2,
@@ -106,6 +111,7 @@ NAMES = [
     "resources",
     "docker_gpus",
     "docker_runtime",
+    "containerd_runtime",
     "pod",
     "all_gpus",
     "one_more",
@@ -171,6 +177,16 @@ FAILED_POD = one(phase="Failed", reason="UnexpectedAdmissionError", message="All
 BARE_NODE = {**HEALTHY["node"], "metadata": {"name": "n1"}}
 TAINTED = {**HEALTHY["node"], "spec": {"taints": [{"key": "dedicated", "effect": "NoSchedule"}]}}
 UNKNOWN = {**HEALTHY["node"]["status"], "capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}}
+# as ctr 1.6 says it
+NO_RUNTIME = (
+    "ctr: failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime error (open "
+    "/run/containerd/io.containerd.runtime.v2.task/k8s.io/kubegpu-verify-7/log.json: no such file or directory): "
+    "fork/exec /usr/bin/nvidia-container-runtime: no such file or directory: unknown"
+)
+NO_CONTAINERD = (
+    'ctr: failed to dial "/run/containerd/containerd.sock": context deadline exceeded: connection error: desc = '
+    '"transport: error while dialing: dial unix:///run/containerd/containerd.sock: timeout"'
+)
 FORBIDDEN = 'pods is forbidden: User "eve" cannot list resource "pods" in API group "" at the cluster scope'
 UNREADY = {**PLUGIN, "status": {"containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ErrImagePull"}}}]}}
 ENDED = {"name": "c", "state": {"terminated": {"exitCode": 7, "message": "first line\nmiddle\nlast line"}}}
@@ -283,18 +299,39 @@ WITH_OTHERS = {"cpu": "2", "nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "7",
             id="mig",
         ),
         pytest.param(
-            {"docker_runs__gpus": {"rc": 125, "stderr": "could not select device driver"}},
+            {"container_runs__docker_gpus": {"rc": 125, "stderr": "could not select device driver"}},
             "docker_gpus",
             "exit code 125",
             "restart Docker",
             id="gpus-flag",
         ),
         pytest.param(
-            {"docker_runs__runtime": {"rc": 0, "stdout": ONE}},
+            {"container_runs__docker_runtime": {"rc": 0, "stdout": ONE}},
             "docker_runtime",
             "saw 1 GPU, the driver has 2",
             "",
             id="few",
+        ),
+        pytest.param(
+            {"container_runs__containerd_runtime": {"rc": 127, "stderr": "/bin/sh: 1: nvidia-smi: not found"}},
+            "containerd_runtime",
+            "nvidia-smi: not found",
+            "nvidia-container-cli",
+            id="containerd-plain",
+        ),
+        pytest.param(
+            {"container_runs__containerd_runtime": {"rc": 1, "stderr": NO_RUNTIME}},
+            "containerd_runtime",
+            "OCI runtime create failed",
+            "container_toolkit",
+            id="containerd-no-runtime",
+        ),
+        pytest.param(
+            {"container_runs__containerd_runtime": {"rc": 1, "stderr": NO_CONTAINERD}},
+            "containerd_runtime",
+            "failed to dial",
+            "systemctl status containerd",
+            id="containerd-dead",
         ),
         pytest.param({"pods_tried": FAILED_POD}, "pod", "UnexpectedAdmissionError", "allocate", id="pod-failed"),
         pytest.param(
@@ -417,13 +454,34 @@ def test_a_broken_link_is_named_with_cause_and_remedy(changes, broken, detail, r
             id="shared",
         ),
         pytest.param(
-            {"docker_runs__gpus": {"rc": 125, "stderr": "docker: Error: No such image: plugin:1."}},
+            {"container_runs__docker_gpus": {"rc": 125, "stderr": "docker: Error: No such image: plugin:1."}},
             ["docker_gpus"],
             "not on the node",
             id="no-image",
         ),
         pytest.param(
-            {"docker_runs": {}, "docker_skip": "no image"}, ["docker_gpus", "docker_runtime"], "no image", id="no-name"
+            {"container_runs": {}, "container_engines__docker__skip": "no image"},
+            ["docker_gpus", "docker_runtime"],
+            "no image",
+            id="no-name",
+        ),
+        pytest.param(
+            {"container_runs": {}, "container_engines__containerd__skip": "the kubelet does not use containerd"},
+            ["containerd_runtime"],
+            "does not use containerd",
+            id="no-containerd",
+        ),
+        pytest.param(
+            {"container_runs__containerd_runtime": {"rc": 125, "stderr": "no such image: docker.io/library/plugin:1"}},
+            ["containerd_runtime"],
+            "the image docker.io/library/plugin:1 is not on the node",
+            id="no-image-containerd",
+        ),
+        pytest.param(
+            {"container_runs__containerd_runtime": {"rc": 127, "stderr": "there is no ctr in PATH"}},
+            ["containerd_runtime"],
+            "no ctr in PATH, which comes with containerd",
+            id="no-ctr",
         ),
     ],
 )
@@ -436,7 +494,8 @@ def test_a_skipped_link_has_a_reason(changes, skipped, reason):
 
 def test_an_image_that_was_asked_for_and_is_missing_is_a_failure():
     run = {"rc": 125, "stderr": "Unable to find image 'x' locally"}
-    assert chain(docker_runs__gpus=run, docker_image_named=True)["docker_gpus"]["status"] == "failed"
+    links = chain(container_runs__docker_gpus=run, container_engines__docker__named=True)
+    assert links["docker_gpus"]["status"] == "failed"
 
 
 def test_a_pod_with_the_index_strategy():
