@@ -121,13 +121,14 @@ _KNOWN = (
     ),
     (
         "pod_security",
-        re.compile(r"violates PodSecurity|unable to validate against any pod security policy", re.IGNORECASE),
+        re.compile(r"violates PodSecurity|against any pod security policy|unable to admit pod", re.IGNORECASE),
         "the cluster's pod security forbids this pod",
-        "the namespace needs the label pod-security.kubernetes.io/enforce=privileged (hostPath volumes are needed)",
+        "the namespace needs the label pod-security.kubernetes.io/enforce=privileged (hostPath volumes are needed): "
+        "set it, or set device_plugin_namespace to a namespace that is the plugin's alone, which the role labels",
     ),
     (
         "admission",
-        re.compile(r'admission webhook "?(?P<webhook>[^" ]+)"? denied'),
+        re.compile(r'admission webhook \\*"?(?P<webhook>[^"\\ ]+)\\*"? denied'),
         "the admission webhook {webhook} denied the object",
         "exempt the namespace from that policy",
     ),
@@ -150,6 +151,18 @@ _KNOWN = (
         "raise the quota or choose another namespace",
     ),
 )
+
+
+_STATUS = re.compile(r'"message":"(?P<message>.*?)(?<!\\)"[,}]')
+
+
+def server_message(text):
+    """What the API server itself said, from a module's message that has its Status object inside; else the text.
+
+    :param text: a failed task's ``msg``, str.
+    """
+    found = _STATUS.search(text)
+    return re.sub(r"\\+([\"'])", r"\1", found.group("message")) if found else text.strip()
 
 
 def kubernetes_remedy(message):

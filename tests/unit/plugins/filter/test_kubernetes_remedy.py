@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
+from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy, server_message
 
 # as kubernetes.core 6.2 with the client 36 and Kubernetes 1.20 report them
 MESSAGES = [
@@ -62,6 +62,18 @@ MESSAGES = [
         id="psa",
     ),
     pytest.param(
+        'admission webhook "psa.example" denied the request: pods "x" is forbidden: violates PodSecurity "baseline"',
+        "pod_security",
+        "device_plugin_namespace",
+        id="psa-webhook",
+    ),
+    pytest.param(
+        'admission webhook "validate.kyverno.svc" denied the request: no',
+        "admission",
+        "exempt the namespace",
+        id="webhook",
+    ),
+    pytest.param(
         '{"message":"pod rejected: RuntimeClass \\"nosuch\\" not found"}',
         "runtime_class_not_found",
         "verify_runtime_class",
@@ -93,3 +105,10 @@ def test_forbidden_names_user_verb_and_resource():
 
 def test_an_unknown_message_is_the_cause():
     assert kubernetes_remedy(" oh no ")["cause"] == "oh no"
+
+
+def test_what_the_api_server_said_is_taken_out_of_a_modules_message():
+    # bytes that were made text, as kubernetes.core does
+    body = b'{"kind":"Status","message":"pods \\"x\\" is forbidden: no","reason":"Forbidden","code":403}\n'
+    assert server_message(f"Failed to create object: {body!r}") == 'pods "x" is forbidden: no'
+    assert server_message("Failed to create object: timed out ") == "Failed to create object: timed out"
