@@ -37,14 +37,15 @@ def ensure(say: Callable[[str], None]) -> Path:
         return folder
     version = os.environ.get("KUBEGPU_K8S_VERSION", RELEASE)
     root = paths.cache() / "kubernetes"
-    for name in (version, "debian"):
+    asked = "KUBEGPU_K8S_VERSION" in os.environ
+    for name in (version,) if asked else (version, "debian"):
         if _complete(root / name):
             return root / name
     say(f"Kubernetes {version}: asking for the official release")
     try:
         return _download(version, root / version, say)
     except (urllib.error.URLError, OSError) as error:
-        if "KUBEGPU_K8S_VERSION" in os.environ:
+        if asked:
             raise BinariesError(f"Kubernetes {version} cannot be downloaded: {error}") from error
         say(f"Kubernetes {version}: not to be had ({error}); building Debian's 1.20 from source, about 5 minutes")
     return _build(root / "debian")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.cluster import binaries
+from tests.sim.cluster import binaries, paths
 
 VERSION = "v1.99.0"
 
@@ -63,6 +63,18 @@ def test_a_version_that_was_asked_for_is_not_replaced_by_another(release: Path) 
     (release / "kube-scheduler.sha256").unlink()
     with pytest.raises(binaries.BinariesError, match=rf"Kubernetes {VERSION} cannot be downloaded: .*404"):
         binaries.ensure(silent)
+
+
+def test_nor_by_a_build_that_is_in_the_cache(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = paths.cache() / "kubernetes" / "debian"
+    built.mkdir(parents=True)
+    for program in binaries.PROGRAMS:
+        (built / program).write_text("#!/bin/sh\necho Kubernetes v1.20.2\n")
+        (built / program).chmod(0o755)
+    assert binaries.version(binaries.ensure(silent)) == (1, 99)
+    # where nobody asked for a version it serves, and spares the attempt to download one
+    monkeypatch.delenv("KUBEGPU_K8S_VERSION")
+    assert binaries.ensure(silent) == built
 
 
 def test_an_interrupted_download_is_mended_by_the_next(release: Path) -> None:
