@@ -10,8 +10,8 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
-	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e bench \
-	bench-daemon soak bench-ansible build release docs clean
+	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e newer \
+	bench bench-daemon soak bench-ansible build release docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ molecule: setup engine ## molecule: a node with Docker, and the toolkit with apt
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
 	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 tests/e2e
+
+newer: setup tools ## the daemon and the manifests against a newer Kubernetes' libraries, from Debian's packages (Go)
+	$(PYTHON) -m pytest tests/newer
 
 bench: bench-daemon ## benchmarks that print tables
 	$(PYTHON) tests/bench/facts.py

@@ -46,7 +46,7 @@ def _engine(name: str, suites: dict[str, str], series: str, package: str, fetch:
     if not folder.exists():
         if not fetch:
             raise EngineError(f"{name} {series} is not in the cache: python -m tests.e2e.engines fetches it")
-        _fetch(package, suites[series], folder)
+        fetch([package], suites[series], folder)
     return folder
 
 
@@ -70,7 +70,8 @@ def _folder(name: str) -> Path:
     return paths.cache() / "engines" / name
 
 
-def _fetch(package: str, suite: str, folder: Path) -> None:
+def fetch(packages: list[str], suite: str, folder: Path) -> None:
+    """Unpacks packages of a suite of Debian, without what they depend on, into a new folder. Raises EngineError."""
     mirror = _mirror()
     root = _folder("apt") / suite
     for below in ("state/lists/partial", "cache/archives/partial", "parts", "download"):
@@ -84,11 +85,11 @@ def _fetch(package: str, suite: str, folder: Path) -> None:
     ]  # fmt: skip
     apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
     _run([*apt, "update"], root)
-    _run([*apt, "download", package], root / "download")
-    (archive,) = (root / "download").glob(f"{package}_*.deb")
+    _run([*apt, "download", *packages], root / "download")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    _run(["dpkg", "-x", str(archive), str(partial)], root)
+    for archive in sorted((root / "download").glob("*.deb")):
+        _run(["dpkg", "-x", str(archive), str(partial)], root)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     shutil.rmtree(root)
