@@ -60,8 +60,8 @@ def test_the_daemon_and_todays_generated_client_and_server(tmp_path: Path) -> No
         def step(name: str) -> dict[str, Any]:
             assert kubelet.stdout is not None
             line = json.loads(kubelet.stdout.readline() or '{"step": "the kubelet ended"}')
-            assert line.pop("step") == name, line
-            return dict(line)
+            assert line["step"] == name, line
+            return {key: value for key, value in line.items() if key != "step"}
 
         def go_on() -> None:
             assert kubelet.stdin is not None
