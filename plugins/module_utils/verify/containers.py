@@ -33,7 +33,7 @@ _REMEDIES = (
     ("driver/library version mismatch", "the driver was upgraded while it was in use: reboot the node"),
     ("cannot connect to the docker daemon", "see 'systemctl status docker'"),
 )
-# as the role's script says it: k3s and RKE2 have it in a folder of their own
+# as the role's script says it; RKE2 has it in a folder of its own
 NO_CTR = "there is no ctr in PATH"
 _OTHERWISE = "try the same on the node, with debug set in /etc/nvidia-container-runtime/config.toml"
 
