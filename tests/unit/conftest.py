@@ -29,6 +29,7 @@ SLOW = (
     "devplugin/test_fuzz.py",
     "devplugin/test_lean.py",
     "devplugin/test_recovery.py",
+    "playbooks",
     "plugins/module_utils/gpu/test_gpu_check.py",
     "plugins/module_utils/gpu/test_sources_agree.py",
     "plugins/module_utils/runtime_config",

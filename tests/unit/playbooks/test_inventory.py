@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks refuse before they do anything, with the real ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house.repository import ROOT, load
+
+TASKS = ROOT / "playbooks" / "tasks" / "batch.yml"
+PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
+
+
+def play(inventory: dict, playbook: Path, folder: Path, **extra: object) -> subprocess.CompletedProcess[str]:
+    """Run a playbook on hosts that only localhost stands for."""
+    (folder / "inventory.json").write_text(json.dumps(inventory))
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", folder / "inventory.json", playbook]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(
+        [*command, "-e", json.dumps(extra)], capture_output=True, text=True, check=False, cwd=folder, env=environment
+    )
+
+
+def nodes(**variables: object) -> dict:
+    hosts: dict = {name: {} for name in ("a", "b", "c")}
+    return {"gpu_nodes": {"hosts": hosts, "vars": {"ansible_connection": "local", **variables}}}
+
+
+@pytest.fixture
+def batches(tmp_path):
+    """A playbook of two lines, with the serial of site.yml."""
+    (source,) = [item for item in load(ROOT / "playbooks" / "site.yml") if item["name"] == "Prepare the nodes"]
+    path = tmp_path / "batches.yml"
+    tasks = [{"ansible.builtin.import_tasks": str(TASKS)}]
+    path.write_text(
+        json.dumps([{"hosts": "gpu_nodes", "gather_facts": False, "serial": source["serial"], "tasks": tasks}])
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_an_inventory_without_gpu_nodes_is_no_success(tmp_path, name):
+    done = play({"others": {"hosts": {"a": {}}}}, ROOT / "playbooks" / name, tmp_path)
+    assert done.returncode != 0
+    assert 'No host matches "gpu_nodes"' in done.stdout
+    assert "-e kubegpu_hosts=NAME" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        pytest.param({"kubegpu_drain": True}, "-e kubegpu_drain=true", id="drain"),
+        pytest.param({"kubegpu_serial": "40%"}, "-e kubegpu_serial=40%", id="share"),
+        pytest.param({"kubegpu_serial": [1, 2]}, "-e kubegpu_serial=1", id="list"),
+    ],
+)
+def test_what_steers_the_plays_is_not_overlooked_in_an_inventory(tmp_path, batches, variables, said):
+    done = play(nodes(**variables), batches, tmp_path)
+    assert done.returncode != 0
+    assert "This run would take 3 nodes at a time" in done.stdout
+    assert said in done.stdout
+
+
+def test_what_changes_nothing_is_let_through_and_on_the_command_line_it_counts(tmp_path, batches):
+    done = play(nodes(kubegpu_serial=[1, "100%"]), batches, tmp_path)
+    assert done.returncode == 0, done.stdout
+    done = play(nodes(), batches, tmp_path, kubegpu_drain=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PLAY [gpu_nodes]") == 3
