@@ -223,28 +223,33 @@ def _config_problems(wanted):
 
 def _image_problems(wanted):
     source, problems = wanted["image_source"], []
-    if source == "registry" and not wanted["image"]:
+    if source in ("registry", "push") and not wanted["image"]:
         problems.append(
-            "device_plugin_image_source is registry, but no image is named. To do: set device_plugin_image to "
-            "the image's name in your registry."
+            "device_plugin_image_source is %s, but no image is named. To do: set device_plugin_image to "
+            "the image's name in your registry." % source
+        )
+    if source == "push" and "@" in wanted["image"]:
+        problems.append(
+            "device_plugin_image has a digest, which an image that is yet to be built cannot have. To do: leave it out, "
+            "or set device_plugin_image_source to registry if the image is there already."
         )
     if source == "archive" and not wanted["archive"]:
         problems.append(
             "device_plugin_image_source is archive, but no archive is named. To do: set device_plugin_archive "
             "to a file that 'docker save' wrote, on the control host."
         )
-    if source != "registry" and wanted["node_runtime"] not in ("docker", "containerd"):
+    if source not in ("registry", "push") and wanted["node_runtime"] not in ("docker", "containerd", "crio"):
         problems.append(
             "The image cannot be loaded on this node: %s. To do: %s."
             % (
                 (
                     "its kubelet uses the runtime %s" % wanted["node_runtime"],
-                    "push the image to a registry and set device_plugin_image_source to registry",
+                    "choose push or registry as device_plugin_image_source",
                 )
                 if wanted["node_runtime"]
                 else (
                     "which container runtime its kubelet uses is not known, as no kubelet runs",
-                    "start the kubelet, or set kubegpu_runtime to docker or containerd",
+                    "start the kubelet, or set kubegpu_runtime to docker, containerd or crio",
                 )
             )
         )

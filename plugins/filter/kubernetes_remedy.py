@@ -49,9 +49,12 @@ _value:
 import re
 
 _FORBIDDEN = re.compile(
-    r"""User \\*"(?P<user>[^"\\]+)\\*" cannot (?P<verb>[a-z]+) resource \\*"(?P<resource>[^"\\]+)"""
-    r"""(?:.*? in API group \\*"(?P<group>[^"\\]*))?"""
+    r"""User \\*"(?P<user>[^"\\]+)\\*" cannot (?P<verb>[a-z]+) resource \\*"(?P<resource>[^"\\]+)\\*\""""
+    r"""(?: in API group \\*"(?P<group>[^"\\]*)\\*")?(?: in the namespace \\*"(?P<namespace>[^"\\]+))?"""
 )
+# what a client is called that shows neither a certificate nor a token
+_NOBODY = "system:anonymous"
+_ACCOUNT = "system:serviceaccount:"
 
 # code, pattern, cause, remedy; the first that matches wins
 _KNOWN = (
@@ -165,18 +168,35 @@ def server_message(text):
     return re.sub(r"\\+([\"'])", r"\1", found.group("message")) if found else text.strip()
 
 
+def _not_allowed(user, verb, resource, group, namespace):
+    resource += ("." + group) if group else ""
+    if user == _NOBODY:
+        return {
+            "code": "no_credentials",
+            "cause": "the kubeconfig showed the API server no credentials, and nobody may %s %s" % (verb, resource),
+            "remedy": "see its user ('kubectl config view'): if a command gets the token, that command must work on "
+            "kubegpu_api_host, for the user that Ansible is there",
+        }
+    if user.startswith(_ACCOUNT):
+        subject = "--serviceaccount=" + user[len(_ACCOUNT) :]
+    else:
+        subject = "--user=" + user
+    return {
+        "code": "forbidden",
+        "cause": "the user %s may not %s %s%s"
+        % (user, verb, resource, " in the namespace %s" % namespace if namespace else ""),
+        "remedy": "use a kubeconfig with more rights, or allow it with a ClusterRole and a ClusterRoleBinding: "
+        "'kubectl create clusterrole kubegpu --verb=%s --resource=%s && kubectl create clusterrolebinding kubegpu "
+        "--clusterrole=kubegpu %s'" % (verb, resource, subject),
+    }
+
+
 def kubernetes_remedy(message):
     """Return ``{"code": str, "cause": str, "remedy": str}`` for an error of a kubernetes.core module."""
     text = str(message)
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
-        group = forbidden.group("group")
-        resource = forbidden.group("resource") + (("." + group) if group else "")
-        return {
-            "code": "forbidden",
-            "cause": "the user %s may not %s %s" % (forbidden.group("user"), forbidden.group("verb"), resource),
-            "remedy": "allow it with a ClusterRole and a ClusterRoleBinding, or use a kubeconfig with more rights",
-        }
+        return _not_allowed(**forbidden.groupdict())
     for code, pattern, cause, remedy in _KNOWN:
         match = pattern.search(text)
         if match:

@@ -303,6 +303,44 @@ def test_a_namespace_of_ours_that_lost_its_label_gets_it_back(node: Handle) -> N
     node.execute("systemctl", "stop", "pod-security")
 
 
+def test_an_image_is_pushed_to_a_registry_from_which_the_kubelet_pulls_it(node: Handle, tmp_path: Path) -> None:
+    daemonset = ("daemonset", "-n", "nvidia-device-plugin", "nvidia-device-plugin")
+
+    def image() -> str:
+        return str(node.get(*daemonset)["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    ours = image()
+    name, tag = "127.0.0.1:5000/gpu/nvidia-devplugin", ours.rpartition(":")[2]
+    # the build itself was tried above: this build host has it already
+    saved = tmp_path / "image.tar"
+    docker.run("save", "--output", str(saved), ours)
+    with saved.open("rb") as archive:
+        docker.run("exec", "-i", node.node, "docker", "load", "-q", stdin=archive)
+    node.execute("docker", "tag", ours, f"{name}:{tag}")
+    script = node.folder / node.node / "registry.py"  # the node's /etc/kubernetes
+    shutil.copy(ROOT / "tests" / "sim" / "registry.py", script)
+    docker.run("exec", "-d", node.node, "python3", "/etc/kubernetes/registry.py", "5000")
+    wait_for("the registry", lambda: docker.succeeds("exec", node.node, "bash", "-c", ">/dev/tcp/127.0.0.1/5000"))
+    extra = {
+        "device_plugin_image_source": "push",
+        "device_plugin_image": name,
+        "device_plugin_build_host": node.node,
+    }
+    push = ("site.yml", "--tags", "device_plugin", "-e", json.dumps(extra))
+    run = node.playbook(*push)
+    assert run.returncode == 0, run.output
+    assert image() == f"{name}:{tag}"
+    status = plugin_pod(node)["status"]["containerStatuses"][0]
+    assert status["ready"]
+    assert status["imageID"].startswith(f"{name}@sha256:"), "it was pulled, not loaded"
+    assert "changed: [" not in node.playbook(*push).output
+    # nobody is there to take it
+    node.execute("pkill", "-f", "registry.py")
+    refused = node.playbook(*push)
+    assert refused.returncode != 0
+    assert "could not be pushed" in " ".join(refused.output.split())
+
+
 def test_the_fleets_report_tells_of_the_node_and_of_a_host_that_is_away(node: Handle, tmp_path: Path) -> None:
     """One good node whose pod has a GPU, and a host that cannot be reached."""
     away = tmp_path / "away.json"

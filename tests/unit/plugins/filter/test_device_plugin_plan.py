@@ -82,7 +82,9 @@ def test_what_others_made_is_used_and_not_managed():
         ),
         pytest.param({"image_source": "registry"}, {}, "set device_plugin_image", id="registry"),
         pytest.param({"image_source": "archive"}, {}, "set device_plugin_archive", id="archive"),
-        pytest.param({"node_runtime": "crio"}, {}, "its kubelet uses the runtime crio", id="runtime"),
+        pytest.param({"image_source": "push"}, {}, "is push, but no image is named", id="push"),
+        pytest.param({"image_source": "push", "image": "r/i@sha256:0"}, {}, "yet to be built", id="push-digest"),
+        pytest.param({"node_runtime": "other"}, {}, "its kubelet uses the runtime other", id="runtime"),
         pytest.param({"node_runtime": ""}, {}, "start the kubelet, or set kubegpu_runtime", id="no-kubelet"),
     ],
 )
@@ -90,6 +92,15 @@ def test_problems(wanted, resources, message):
     problems = plan(wanted, **resources)["problems"]
     assert len(problems) == 1
     assert message in problems[0]
+
+
+@pytest.mark.parametrize("runtime", ["docker", "containerd", "crio"])
+def test_an_image_can_be_brought_to_these_runtimes(runtime):
+    assert plan({"node_runtime": runtime})["problems"] == []
+
+
+def test_where_the_kubelet_pulls_its_runtime_does_not_matter():
+    assert plan({"node_runtime": "", "image_source": "push", "image": "r/i"})["problems"] == []
 
 
 def test_one_cause_for_every_kind_is_one_problem():

@@ -98,9 +98,33 @@ def test_known_messages(message, code, remedy):
 
 def test_forbidden_names_user_verb_and_resource():
     message = 'nodes is forbidden: User "bob" cannot list resource "nodes" in API group "" at the cluster scope'
-    assert kubernetes_remedy(message)["cause"] == "the user bob may not list nodes"
+    known = kubernetes_remedy(message)
+    assert known["cause"] == "the user bob may not list nodes"
+    assert "create clusterrole kubegpu --verb=list --resource=nodes &&" in known["remedy"]
+    assert known["remedy"].endswith("--clusterrole=kubegpu --user=bob'")
     message = 'User "bob" cannot create resource "daemonsets" in API group "apps" in the namespace "gpu"'
-    assert kubernetes_remedy(message)["cause"] == "the user bob may not create daemonsets.apps"
+    known = kubernetes_remedy(message)
+    assert known["cause"] == "the user bob may not create daemonsets.apps in the namespace gpu"
+    assert "--resource=daemonsets.apps " in known["remedy"]
+
+
+def test_the_namespace_is_found_in_an_answer_as_it_comes_too():
+    message = r"forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" in the namespace \"gpu\""
+    assert kubernetes_remedy(message)["cause"] == "the user bob may not list pods in the namespace gpu"
+
+
+def test_a_service_account_is_bound_as_one():
+    message = (
+        'User "system:serviceaccount:ci:deployer" cannot patch resource "nodes" in API group "" at the cluster scope'
+    )
+    assert "--serviceaccount=ci:deployer'" in kubernetes_remedy(message)["remedy"]
+
+
+def test_a_kubeconfig_without_credentials_is_not_a_matter_of_rights():
+    message = 'User "system:anonymous" cannot list resource "nodes" in API group "" at the cluster scope'
+    known = kubernetes_remedy(message)
+    assert known["code"] == "no_credentials"
+    assert "no credentials" in known["cause"] and "ClusterRole" not in known["remedy"]
 
 
 def test_an_unknown_message_is_the_cause():
