@@ -193,6 +193,27 @@ def _owner_problems(owners, replace):
     return problems
 
 
+def _unknown_owner_problems(node, owners, daemonsets):
+    """Devices that none of the cluster's DaemonSets offers, but a static pod, a Deployment, a service of the node."""
+    if owners or any(_ours(item) or is_parked(item) for item in daemonsets):
+        return []
+    allocatable = ((node or {}).get("status") or {}).get("allocatable") or {}
+    offered = ["%s %s" % (amount, name) for name, amount in sorted(allocatable.items()) if _is_gpus(name, amount)]
+    if not offered:
+        return []
+    name = node["metadata"]["name"]
+    return [
+        "The node %s already offers %s, and no DaemonSet of the cluster is known to do that. Two device plugins on a "
+        "node take the resource from each other. To do: find what does it ('kubectl get pods -A --field-selector "
+        "spec.nodeName=%s', static pods, services of the node) and stop it; allocatable is 0 some seconds later."
+        % (name, ", ".join(offered), name)
+    ]
+
+
+def _is_gpus(name, amount):
+    return bool(re.match(r"nvidia\.com/(gpu|mig-)", name)) and str(amount) != "0"
+
+
 def _config_problems(wanted):
     """What is wrong with the names of configurations; what is in them is checked by the daemon's own code."""
     configs, problems = wanted["configs"], []
@@ -230,8 +251,8 @@ def _image_problems(wanted):
         )
     if source == "push" and "@" in wanted["image"]:
         problems.append(
-            "device_plugin_image has a digest, which an image that is yet to be built cannot have. To do: leave it out, "
-            "or set device_plugin_image_source to registry if the image is there already."
+            "device_plugin_image has a digest, which an image that is yet to be built cannot have. To do: leave it "
+            "out, or set device_plugin_image_source to registry if the image is there already."
         )
     if source == "archive" and not wanted["archive"]:
         problems.append(
@@ -330,6 +351,7 @@ def device_plugin_plan(results, wanted):
     if not problems and present:
         problems += _node_problems(nodes, wanted["node_name"])
         problems += _owner_problems(owners, wanted["replace_others"])
+        problems += _unknown_owner_problems(_named(nodes, wanted["node_name"]), owners, objects.get("DaemonSet", []))
         if existing_class and not _ours(existing_class) and existing_class.get("handler") != "nvidia":
             problems.append(
                 "The RuntimeClass %s exists, is not ours, and its handler is %s instead of nvidia. To do: set "

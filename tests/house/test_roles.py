@@ -47,6 +47,36 @@ def test_defaults_and_specification_name_the_same_variables_with_the_same_values
     }
 
 
+KINDS = {
+    "str": str,
+    "path": str,
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "list": list,
+    "dict": dict,
+    "raw": object,
+}
+
+
+@roles
+def test_a_default_is_of_the_type_and_among_the_choices_that_the_specification_names(role):
+    options = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]
+    wrong = []
+    for name, value in (load(role / "defaults" / "main.yml") or {}).items():
+        option, value = options[name], fallback(value)
+        if isinstance(value, str) and "{{" in value:
+            continue
+        # a number that is also a word, such as a version, must stand in quotes
+        of_kind = isinstance(value, KINDS[option["type"]])
+        if isinstance(value, bool) and option["type"] not in ("bool", "raw"):
+            of_kind = False
+        chosen = value if isinstance(value, list) else [value]
+        if not of_kind or set(map(str, chosen)) - set(map(str, option.get("choices", chosen))):
+            wrong.append((name, value))
+    assert wrong == []
+
+
 @roles
 def test_every_variable_carries_the_roles_name_a_type_and_a_description(role):
     options = load(role / "meta" / "argument_specs.yml")["argument_specs"]["main"]["options"]

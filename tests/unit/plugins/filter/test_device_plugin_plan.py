@@ -163,6 +163,32 @@ def test_what_former_settings_left_is_stale_in_the_order_of_removal():
     assert result["stale"][0]["apiVersion"] == "apps/v1"
 
 
+def offering(**allocatable):
+    found = node()
+    found["status"]["allocatable"] = {"cpu": "8", **{"nvidia.com/" + name: str(n) for name, n in allocatable.items()}}
+    return found
+
+
+def test_gpus_that_no_daemonset_offers_have_an_owner_that_must_be_found():
+    (problem,) = plan(Node=[offering(gpu=8)], DaemonSet=[])["problems"]
+    assert "The node n1 already offers 8 nvidia.com/gpu" in problem
+    assert "spec.nodeName=n1" in problem
+    (problem,) = plan({"replace_others": True}, Node=[offering(**{"mig-1g.10gb": 7})], DaemonSet=[])["problems"]
+    assert "7 nvidia.com/mig-1g.10gb" in problem
+
+
+@pytest.mark.parametrize(
+    ("nodes", "daemonsets"),
+    [
+        pytest.param([offering(gpu=0)], [], id="a plugin that is gone"),
+        pytest.param([offering(gpu=8)], [thing("plugin", "gpu", OURS, spec={})], id="ours"),
+        pytest.param([node(), {**offering(gpu=8), "metadata": {"name": "n2"}}], [], id="another node's"),
+    ],
+)
+def test_gpus_without_a_stranger_stand_in_nobodys_way(nodes, daemonsets):
+    assert plan(Node=nodes, DaemonSet=daemonsets)["problems"] == []
+
+
 def foreign(**metadata):
     pod = {
         "containers": [{"name": "ctr", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.0"}],
