@@ -52,6 +52,8 @@ _FORBIDDEN = re.compile(
     r"""User \\*"(?P<user>[^"\\]+)\\*" cannot (?P<verb>[a-z]+) resource \\*"(?P<resource>[^"\\]+)\\*\""""
     r"""(?: in API group \\*"(?P<group>[^"\\]*)\\*")?(?: in the namespace \\*"(?P<namespace>[^"\\]+))?"""
 )
+# what is asked first, which resources there are, is a path and no resource
+_FORBIDDEN_PATH = re.compile(r"""User \\*"(?P<user>[^"\\]+)\\*" cannot (?P<verb>[a-z]+) path \\*"(?P<path>[^"\\]+)""")
 # what a client is called that shows neither a certificate nor a token
 _NOBODY = "system:anonymous"
 _ACCOUNT = "system:serviceaccount:"
@@ -171,23 +173,38 @@ def server_message(text):
 def _not_allowed(user, verb, resource, group, namespace):
     resource += ("." + group) if group else ""
     if user == _NOBODY:
-        return {
-            "code": "no_credentials",
-            "cause": "the kubeconfig showed the API server no credentials, and nobody may %s %s" % (verb, resource),
-            "remedy": "see its user ('kubectl config view'): if a command gets the token, that command must work on "
-            "kubegpu_api_host, for the user that Ansible is there",
-        }
-    if user.startswith(_ACCOUNT):
-        subject = "--serviceaccount=" + user[len(_ACCOUNT) :]
-    else:
-        subject = "--user=" + user
+        return _no_credentials(verb, resource)
     return {
         "code": "forbidden",
         "cause": "the user %s may not %s %s%s"
         % (user, verb, resource, " in the namespace %s" % namespace if namespace else ""),
         "remedy": "use a kubeconfig with more rights, or allow it with a ClusterRole and a ClusterRoleBinding: "
         "'kubectl create clusterrole kubegpu --verb=%s --resource=%s && kubectl create clusterrolebinding kubegpu "
-        "--clusterrole=kubegpu %s'" % (verb, resource, subject),
+        "--clusterrole=kubegpu %s'" % (verb, resource, _subject(user)),
+    }
+
+
+def _not_allowed_path(user, verb, path):
+    if user == _NOBODY:
+        return _no_credentials(verb, path)
+    return {
+        "code": "forbidden",
+        "cause": "the user %s may not %s %s" % (user, verb, path),
+        "remedy": "use a kubeconfig with more rights, or allow it: 'kubectl create clusterrolebinding kubegpu-discovery "
+        "--clusterrole=system:discovery %s'" % _subject(user),
+    }
+
+
+def _subject(user):
+    return "--serviceaccount=" + user[len(_ACCOUNT) :] if user.startswith(_ACCOUNT) else "--user=" + user
+
+
+def _no_credentials(verb, what):
+    return {
+        "code": "no_credentials",
+        "cause": "the kubeconfig showed the API server no credentials, and nobody may %s %s" % (verb, what),
+        "remedy": "see its user ('kubectl config view'): if a command gets the token, that command must work on "
+        "kubegpu_api_host, for the user that Ansible is there",
     }
 
 
@@ -197,6 +214,9 @@ def kubernetes_remedy(message):
     forbidden = _FORBIDDEN.search(text)
     if forbidden:
         return _not_allowed(**forbidden.groupdict())
+    forbidden = _FORBIDDEN_PATH.search(text)
+    if forbidden:
+        return _not_allowed_path(**forbidden.groupdict())
     for code, pattern, cause, remedy in _KNOWN:
         match = pattern.search(text)
         if match:

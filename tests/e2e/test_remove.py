@@ -15,6 +15,7 @@ import pytest
 
 from tests.demo import pods
 from tests.e2e.nodes import fresh_cluster, kill_when
+from tests.e2e.users import documented_rights, with_rights
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -43,7 +44,9 @@ EXPECTED = re.compile(r"[.]\d+[.]\d{4}-\d\d-\d\d@|kubelet_internal_checkpoint$")
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
+    """All playbooks of this file run as a user who may do no more than docs/kubernetes-rights.yml says."""
     with fresh_cluster(SPEC) as handle:
+        in_inventory(handle, "kubegpu_kubeconfig", with_rights(handle, "deployer", documented_rights()))
         yield handle
 
 
@@ -88,11 +91,15 @@ def web_pods(machine: Handle) -> int:
     return int(machine.get("deployment", "web")["status"].get("readyReplicas", 0))
 
 
+def in_inventory(machine: Handle, name: str, value: str) -> None:
+    inventory = json.loads(machine.inventory.read_text())
+    inventory["all"]["children"]["gpu_nodes"]["vars"][name] = value
+    machine.inventory.write_text(json.dumps(inventory))
+
+
 def restarts_of_containerd(machine: Handle, allowed: str) -> None:
     """An inventory variable, for one that is given with -e would win over the playbook's own."""
-    inventory = json.loads(machine.inventory.read_text())
-    inventory["all"]["children"]["gpu_nodes"]["vars"]["containerd_runtime_allow_restart"] = allowed
-    machine.inventory.write_text(json.dumps(inventory))
+    in_inventory(machine, "containerd_runtime_allow_restart", allowed)
 
 
 def containerd(node: str) -> str:
@@ -185,6 +192,29 @@ def test_what_is_rendered_is_what_is_deployed(machine: Handle, tmp_path: Path) -
     # "kubectl diff" ends with 1 where the server's dry run would change something
     options = ("--server-side", "--force-conflicts", "--field-manager=kubegpu.nvidia")
     assert machine.kubectl("diff", *options, "-k", "/root/rendered") == ""
+
+
+def test_what_the_cluster_refuses_is_said_with_its_remedy(machine: Handle) -> None:
+    looking = [
+        {**rule, "verbs": [verb for verb in rule["verbs"] if verb in ("get", "list")]} for rule in documented_rights()
+    ]
+    reader = with_rights(machine, "reader", [rule for rule in looking if rule["verbs"]])
+    extra = {"kubegpu_kubeconfig": reader, "device_plugin_max_unavailable": 2}
+    run = machine.playbook(*SITE, "--tags", "device_plugin", "-e", json.dumps(extra))
+    machine.kubectl("delete", "clusterrole,clusterrolebinding", "reader")
+    machine.kubectl("delete", "serviceaccount", "reader")
+    assert run.returncode != 0
+    said = " ".join(run.output.split())
+    assert "Apply the objects: the user system:serviceaccount:default:reader may not patch " in said
+    assert "kubectl create clusterrole kubegpu --verb=patch --resource=" in said
+    assert {counters["failed"] for node, counters in run.stats.items() if node in (FIRST, SECOND)} == {1}
+
+
+def test_a_user_with_these_rights_makes_the_agent_too(machine: Handle) -> None:
+    extra = {"device_plugin_agent_features": ["events", "acknowledge", "labels"]}
+    run = machine.playbook("site.yml", "--tags", "device_plugin,verify", "-e", json.dumps(extra))
+    assert run.returncode == 0, run.output
+    assert machine.kubectl("get", "clusterrole", "nvidia-device-plugin-agent", "-o", "name")
 
 
 def test_a_drain_that_is_refused_stops_the_run_and_gives_the_node_back(machine: Handle) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.nodes import fresh_cluster, kill_when
+from tests.e2e.users import kubeconfig, token, with_rights
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, wait_for
 
@@ -95,6 +96,11 @@ class Break:
     where: tuple[str, ...] = NODE_ONLY
 
 
+HOOK = "/usr/bin/nvidia-container-runtime-hook"
+HARM_HOOK = f"cp -a {HOOK} /root/ && printf '#!/bin/sh\\necho the hook is broken >&2; exit 1\\n' >{HOOK}"
+MEND_HOOK = f"cp -a /root/{HOOK.rpartition('/')[2]} {HOOK}"
+CLI = "/usr/bin/nvidia-container-cli"
+
 # what is broken on the first node and on the second, in one run
 PAIRS = [
     (
@@ -138,6 +144,21 @@ PAIRS = [
             "tag containerd_runtime",
             "cp -a /etc/containerd/config.toml /root/ && touch /etc/containerd/config.toml",
             "cp -a /root/config.toml /etc/containerd/",
+        ),
+    ),
+    (
+        Break("docker_gpus", "the hook is broken", "debug set in", HARM_HOOK, MEND_HOOK),
+        # containers with --gpus go another way there, by runc and the toolkit's hook
+        Break(
+            "docker_runtime",
+            "the runtime is broken",
+            "debug set in",
+            "cp -a /etc/docker/daemon.json /usr/bin/nvidia-container-runtime /root/"
+            ' && sed -i \'s/"default-runtime": "nvidia"/"default-runtime": "runc"/\' /etc/docker/daemon.json'
+            " && systemctl reload docker"
+            " && printf '#!/bin/sh\\necho the runtime is broken >&2; exit 1\\n' >/usr/bin/nvidia-container-runtime",
+            "cp -a /root/nvidia-container-runtime /usr/bin/ && cp -a /root/daemon.json /etc/docker/"
+            " && systemctl reload docker",
         ),
     ),
 ]
@@ -222,6 +243,103 @@ def test_without_docker_a_container_of_the_kubelets_containerd_proves_the_toolki
     said(found[FIRST], Break("containerd_runtime", "nvidia-smi: not found", "nvidia-container-cli info", "", ""))
 
 
+def ready(machine: Handle, node: str) -> bool:
+    conditions = machine.get("node", node)["status"]["conditions"]
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def plugin_of(machine: Handle, node: str) -> str:
+    return machine.kubectl("get", "pods", "-n", NAMESPACE, "--field-selector", f"spec.nodeName={node}", "-o", "name")
+
+
+def test_a_label_that_lies_and_a_node_that_is_away_are_named(machine: Handle) -> None:
+    healthy(machine)
+    machine.kubectl("label", "node", FIRST, "nvidia.com/gpu.product=Tesla-K80")
+    docker.run("exec", SECOND, "systemctl", "stop", "kubelet")
+    try:
+        wait_for("the node away", lambda: not ready(machine, SECOND), 120)
+        found = verify(machine, *AT_ONCE, *NO_POD)
+    finally:
+        docker.run("exec", SECOND, "systemctl", "start", "kubelet")
+        machine.kubectl("label", "node", FIRST, "nvidia.com/gpu.product-")
+    said(found[FIRST], Break("labels", "nvidia.com/gpu.product is Tesla-K80", "gpu-feature-discovery", "", ""))
+    said(found[SECOND], Break("node", "it is not ready", "kubelet", "", ""))
+    wait_for("the node back", lambda: ready(machine, SECOND))
+
+
+def test_a_gpu_that_is_out_is_counted_and_a_name_that_others_chose_is_told(machine: Handle) -> None:
+    healthy(machine)
+    machine.execute("nvml-sim", "xid", "0", "79")
+    try:
+        wait_for("a GPU less", lambda: machine_gpus(machine, FIRST) == 1)
+        found = verify(machine, *AT_ONCE, *NO_POD)
+    finally:
+        machine.kubectl("exec", "-n", NAMESPACE, plugin_of(machine, FIRST), "--", "nvidia-devplugin", "ack", "0")
+    said(found[FIRST], Break("resources", "capacity 2, allocatable 1, expected 2", "1 device unhealthy", "", ""))
+    assert found[SECOND]["resources"]["status"] == "passed"
+
+    # by hand, past the role: the resource gets another name
+    config = ("configmap", "nvidia-device-plugin-config", "-n", NAMESPACE)
+    before = machine.get(*config)
+    shared = {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 2}]}
+    document = {"version": "v1", "sharing": {"timeSlicing": shared}}
+    try:
+        machine.apply({**before, "data": {"config.yaml": json.dumps(document)}})
+        machine.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
+        wait_for("the plugins", lambda: plugins_ready(machine) == 2)
+        wait_for("no GPU of the usual name", lambda: machine_gpus(machine, FIRST) == machine_gpus(machine, SECOND) == 0)
+        found = verify(machine, *AT_ONCE, *NO_POD)
+    finally:
+        machine.apply({**before, "metadata": {"name": config[1], "namespace": NAMESPACE}})
+        machine.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
+    for links in found.values():
+        said(links, Break("registered", "has not registered nvidia.com/gpu", "does its configuration rename", "", ""))
+        assert "nvidia.com/gpu.shared: capacity 4, allocatable 4, expected 0" in links["resources"]["detail"]
+
+
+def test_pods_that_get_no_gpu_or_not_all_of_them_are_told_apart(machine: Handle) -> None:
+    healthy(machine)
+    # with several GPUs it fails, with one it works
+    wrapper = '#!/bin/sh\ncase $* in *device=*,*) echo not all of them >&2; exit 1;; esac\nexec /root/cli "$@"\n'
+    try:
+        docker.run("exec", FIRST, "bash", "-c", HARM_HOOK)
+        docker.run(
+            "exec", SECOND, "bash", "-c", f"mv {CLI} /root/cli && cat >{CLI} <<'END'\n{wrapper}END\nchmod +x {CLI}"
+        )
+        found = verify(machine, *AT_ONCE, "-e", json.dumps({"verify_docker_image": "", "verify_timeout": 20}))
+    finally:
+        docker.run("exec", FIRST, "bash", "-c", MEND_HOOK)
+        docker.run("exec", SECOND, "mv", "/root/cli", CLI)
+    said(found[FIRST], Break("pod", "the hook is broken", "nvidia", "", ""))
+    assert found[SECOND]["pod"]["status"] == "passed"
+    said(found[SECOND], Break("all_gpus", "not all of them", "nvidia", "", ""))
+    assert test_pods(machine) == []
+
+
+# Binds the pod that should wait, as a scheduler would that does not count the resource; the cluster's own is stopped.
+ROGUE = """
+get() { kubectl get pods -n %(namespace)s -l kubegpu.nvidia/verify-pod=$1 -o "jsonpath={.items[*]$2}"; }
+for try in $(seq 300); do [ "$(get all .status.phase)" = Running ] && break; sleep 0.2; done
+systemctl stop kube-scheduler
+for try in $(seq 100); do pod=$(get more .metadata.name); [ -n "$pod" ] && break; sleep 0.2; done
+echo '{"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "'$pod'"},
+  "target": {"kind": "Node", "name": "%(node)s"}}' |
+  kubectl create --raw /api/v1/namespaces/%(namespace)s/pods/$pod/binding -f -
+"""
+
+
+def test_a_scheduler_that_does_not_count_is_noticed(machine: Handle) -> None:
+    healthy(machine)
+    try:
+        script = ROGUE % {"namespace": NAMESPACE, "node": FIRST}
+        docker.run("exec", "-d", FIRST, "bash", "-c", script)
+        found = verify(machine, *AT_ONCE, "--limit", FIRST, "-e", json.dumps({"verify_docker_image": ""}))
+    finally:
+        machine.execute("systemctl", "start", "kube-scheduler")
+    said(found[FIRST], Break("one_more", "was placed on the node", "who owns nvidia.com/gpu", "", ""))
+    assert test_pods(machine) == []
+
+
 @pytest.mark.parametrize("pair", IN_CLUSTER, ids=lambda pair: "-".join(broken.link for broken in pair))
 def test_a_plugin_that_is_kept_away_from_its_node_is_named(machine: Handle, pair: tuple[Break, Break]) -> None:
     healthy(machine)
@@ -239,38 +357,11 @@ def test_a_plugin_that_is_kept_away_from_its_node_is_named(machine: Handle, pair
         assert "link plugin" in found[node]["registered"]["remedy"]
 
 
-def kubeconfig(machine: Handle, name: str, **user: str) -> str:
-    """A copy of the cluster's kubeconfig with another user or server; its path."""
-    document = json.loads((machine.folder / "kubeconfig").read_text())
-    document["clusters"][0]["cluster"]["server"] = user.pop("server", document["clusters"][0]["cluster"]["server"])
-    if user:
-        document["users"][0]["user"] = user
-    path = machine.folder / f"kubeconfig-{name}"
-    path.write_text(json.dumps(document))
-    return str(path)
-
-
-def token(machine: Handle, name: str) -> str:
-    """Makes a ServiceAccount; its token."""
-    machine.kubectl("create", "serviceaccount", name, "-n", "default")
-    template = "jsonpath={.data.token}"
-
-    def secret() -> str:
-        names = machine.get("serviceaccount", name, "-n", "default").get("secrets", [])
-        return str(names[0]["name"]) if names else ""
-
-    wait_for(f"the token of {name}", secret)
-    encoded = machine.kubectl("get", "secret", secret(), "-n", "default", "-o", template)
-    return machine.execute("bash", "-c", f"echo {encoded} | base64 -d").strip()
-
-
 def test_what_stands_between_us_and_the_api_is_named(machine: Handle) -> None:
     healthy(machine)
-    reader, blind = token(machine, READER), token(machine, BLIND)
-    machine.kubectl("create", "clusterrole", READER, "--verb=get,list", "--resource=nodes,pods,events")
-    machine.kubectl(
-        "create", "clusterrolebinding", READER, f"--clusterrole={READER}", f"--serviceaccount=default:{READER}"
-    )
+    blind = token(machine, BLIND)
+    looking = [{"apiGroups": [""], "resources": ["nodes", "pods", "events"], "verbs": ["get", "list"]}]
+    reader = with_rights(machine, READER, looking)
     quota = ["--hard=pods=0", "-n", NAMESPACE]
     machine.kubectl("create", "quota", "none", *quota)
 
@@ -278,7 +369,7 @@ def test_what_stands_between_us_and_the_api_is_named(machine: Handle) -> None:
         return ("-e", f"kubegpu_kubeconfig={path}")
 
     me = "system:serviceaccount:default:"
-    expired = kubeconfig(machine, "expired", token=f"{reader}x")
+    expired = kubeconfig(machine, "expired", token=f"{blind}x")
     table = [
         (file("/does/not/exist"), "node", "does not exist", "kubegpu_kubeconfig"),
         (file(expired), "node", "does not know the user", "expired"),
@@ -289,7 +380,13 @@ def test_what_stands_between_us_and_the_api_is_named(machine: Handle) -> None:
             "kubegpu_api_host",
         ),
         (file(kubeconfig(machine, "blind", token=blind)), "node", f"{me}{BLIND} may not get nodes", "ClusterRole"),
-        (file(kubeconfig(machine, "reader", token=reader)), "pod", f"{me}{READER} may not create pods", "ClusterRole"),
+        (
+            file(kubeconfig(machine, "nobody", username="")),
+            "node",
+            "showed the API server no credentials",
+            "kubectl config",
+        ),
+        (file(reader), "pod", f"{me}{READER} may not create pods in the namespace {NAMESPACE}", "--verb=create"),
         (("-e", "kubegpu_node_name=another"), "node", "no node named another", "kubegpu_node_name"),
         (
             ("-e", "verify_resource=example.com/gpu", "-e", "verify_expected_gpus=2"),

@@ -125,6 +125,14 @@ def test_a_kubeconfig_without_credentials_is_not_a_matter_of_rights():
     known = kubernetes_remedy(message)
     assert known["code"] == "no_credentials"
     assert "no credentials" in known["cause"] and "ClusterRole" not in known["remedy"]
+    message = r'(403)\nReason: Forbidden\n…"message":"forbidden: User \"system:anonymous\" cannot get path \"/apis\""'
+    assert kubernetes_remedy(message)["code"] == "no_credentials"
+
+
+def test_who_may_not_even_ask_what_there_is():
+    known = kubernetes_remedy('forbidden: User "bob" cannot get path "/apis"')
+    assert known["cause"] == "the user bob may not get /apis"
+    assert "--clusterrole=system:discovery --user=bob" in known["remedy"]
 
 
 def test_an_unknown_message_is_the_cause():
