@@ -190,8 +190,8 @@ def _not_allowed_path(user, verb, path):
     return {
         "code": "forbidden",
         "cause": "the user %s may not %s %s" % (user, verb, path),
-        "remedy": "use a kubeconfig with more rights, or allow it: 'kubectl create clusterrolebinding kubegpu-discovery "
-        "--clusterrole=system:discovery %s'" % _subject(user),
+        "remedy": "use a kubeconfig with more rights, or allow it: "
+        "'kubectl create clusterrolebinding kubegpu-discovery --clusterrole=system:discovery %s'" % _subject(user),
     }
 
 
