@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,21 @@ def test_check_mode_after_the_fact_announces_nothing(node: Handle) -> None:
     run = node.playbook("site.yml", "--check", "--diff")
     assert run.returncode == 0, run.output
     assert run.changed == 0, run.output
+
+
+def test_every_part_runs_by_itself(node: Handle) -> None:
+    parts = ("driver_check", "container_toolkit", "docker_runtime", "containerd_runtime", "device_plugin", "verify")
+    arguments = [
+        *(("site.yml", "--tags", part, "--limit", node.node) for part in parts),
+        ("verify.yml", "--check"),
+        ("remove.yml", "--check", "--limit", node.node, "--tags", "docker_runtime"),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda words: node.playbook(*words), arguments))
+    for words, run in zip(arguments, runs, strict=True):
+        assert run.returncode == 0, run.output
+        assert words[0] == "remove.yml" or run.changed == 0, run.output
+        assert sum(counters["ok"] for counters in run.stats.values()) > 1, run.output
 
 
 def test_a_pod_gets_its_gpu_through_the_kubelet_from_our_daemon(node: Handle) -> None:
