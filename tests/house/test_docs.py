@@ -39,6 +39,15 @@ def test_every_decision_is_in_the_list():
     assert sorted(path.name for path in folder.glob("[0-9]*.md")) == listed
 
 
+def test_every_variable_that_playbooks_and_roles_share_is_in_a_table_of_the_guide():
+    sources = [*(ROOT / "playbooks").rglob("*.yml"), *ROOT.glob("roles/*/*/*.yml")]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    used = set(re.findall(r"\b(kubegpu_[a-z_]+) \| default\(", text)) - {"kubegpu_verify"}
+    pages = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+    assert "kubegpu_hosts" in used
+    assert used - set(re.findall(r"^\| `(kubegpu_\w+)` \|", pages, re.MULTILINE)) == set()
+
+
 def test_make_help_tells_what_every_target_does():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):(?! *=)", makefile, re.MULTILINE))
