@@ -96,10 +96,14 @@ class Break:
     where: tuple[str, ...] = NODE_ONLY
 
 
-HOOK = "/usr/bin/nvidia-container-runtime-hook"
-HARM_HOOK = f"cp -a {HOOK} /root/ && printf '#!/bin/sh\\necho the hook is broken >&2; exit 1\\n' >{HOOK}"
-MEND_HOOK = f"cp -a /root/{HOOK.rpartition('/')[2]} {HOOK}"
 CLI = "/usr/bin/nvidia-container-cli"
+
+
+def broken_cli(when: str, words: str) -> str:
+    """What makes the toolkit's program fail where its arguments fit a pattern of the shell's."""
+    script = f'#!/bin/sh\\ncase $* in {when}) echo {words} >&2; exit 1;; esac\\nexec /root/cli "$@"\\n'
+    return f"mv {CLI} /root/cli && printf '{script}' >{CLI} && chmod +x {CLI}"
+
 
 # what is broken on the first node and on the second, in one run
 PAIRS = [
@@ -144,21 +148,6 @@ PAIRS = [
             "tag containerd_runtime",
             "cp -a /etc/containerd/config.toml /root/ && touch /etc/containerd/config.toml",
             "cp -a /root/config.toml /etc/containerd/",
-        ),
-    ),
-    (
-        Break("docker_gpus", "the hook is broken", "debug set in", HARM_HOOK, MEND_HOOK),
-        # containers with --gpus go another way there, by runc and the toolkit's hook
-        Break(
-            "docker_runtime",
-            "the runtime is broken",
-            "debug set in",
-            "cp -a /etc/docker/daemon.json /usr/bin/nvidia-container-runtime /root/"
-            ' && sed -i \'s/"default-runtime": "nvidia"/"default-runtime": "runc"/\' /etc/docker/daemon.json'
-            " && systemctl reload docker"
-            " && printf '#!/bin/sh\\necho the runtime is broken >&2; exit 1\\n' >/usr/bin/nvidia-container-runtime",
-            "cp -a /root/nvidia-container-runtime /usr/bin/ && cp -a /root/daemon.json /etc/docker/"
-            " && systemctl reload docker",
         ),
     ),
 ]
@@ -297,23 +286,43 @@ def test_a_gpu_that_is_out_is_counted_and_a_name_that_others_chose_is_told(machi
         assert "nvidia.com/gpu.shared: capacity 4, allocatable 4, expected 0" in links["resources"]["detail"]
 
 
-def test_pods_that_get_no_gpu_or_not_all_of_them_are_told_apart(machine: Handle) -> None:
+def test_containers_that_get_no_gpu_or_not_all_of_them_are_told_apart(machine: Handle) -> None:
     healthy(machine)
-    # with several GPUs it fails, with one it works
-    wrapper = '#!/bin/sh\ncase $* in *device=*,*) echo not all of them >&2; exit 1;; esac\nexec /root/cli "$@"\n'
     try:
-        docker.run("exec", FIRST, "bash", "-c", HARM_HOOK)
-        docker.run(
-            "exec", SECOND, "bash", "-c", f"mv {CLI} /root/cli && cat >{CLI} <<'END'\n{wrapper}END\nchmod +x {CLI}"
-        )
-        found = verify(machine, *AT_ONCE, "-e", json.dumps({"verify_docker_image": "", "verify_timeout": 20}))
+        docker.run("exec", FIRST, "bash", "-c", broken_cli("*configure*", "out of order"))
+        docker.run("exec", SECOND, "bash", "-c", broken_cli("*device=*,*", "not all of them"))
+        found = verify(machine, *AT_ONCE, "-e", "verify_timeout=20")
     finally:
-        docker.run("exec", FIRST, "bash", "-c", MEND_HOOK)
-        docker.run("exec", SECOND, "mv", "/root/cli", CLI)
-    said(found[FIRST], Break("pod", "the hook is broken", "nvidia", "", ""))
+        for node in (FIRST, SECOND):
+            docker.run("exec", node, "bash", "-c", f"mv /root/cli {CLI}")
+    said(found[FIRST], Break("docker_gpus", "out of order", "debug set in", "", ""))
+    pod = found[FIRST]["pod"]
+    assert (pod["status"], "out of order" in pod["detail"]) == ("failed", True), pod
     assert found[SECOND]["pod"]["status"] == "passed"
     said(found[SECOND], Break("all_gpus", "not all of them", "nvidia", "", ""))
     assert test_pods(machine) == []
+
+
+# containers with --gpus go another way on such a node, by runc and the toolkit's hook
+NOT_THE_DEFAULT = (
+    "cp -a /etc/docker/daemon.json /usr/bin/nvidia-container-runtime /root/"
+    ' && sed -i \'s/"default-runtime": "nvidia"/"default-runtime": "runc"/\' /etc/docker/daemon.json'
+    " && systemctl reload docker"
+    " && printf '#!/bin/sh\\necho the runtime is broken >&2; exit 1\\n' >/usr/bin/nvidia-container-runtime"
+)
+THE_DEFAULT = (
+    "cp -a /root/nvidia-container-runtime /usr/bin/ && cp -a /root/daemon.json /etc/docker/ && systemctl reload docker"
+)
+
+
+def test_a_runtime_that_is_not_the_default_is_tried_too(machine: Handle) -> None:
+    try:
+        docker.run("exec", SECOND, "bash", "-c", NOT_THE_DEFAULT)
+        found = verify(machine, *NODE_ONLY, "--limit", SECOND)
+    finally:
+        docker.run("exec", SECOND, "bash", "-c", THE_DEFAULT)
+    assert found[SECOND]["docker_gpus"]["status"] == "passed"
+    said(found[SECOND], Break("docker_runtime", "did not terminate successfully", "debug set in", "", ""))
 
 
 # Binds the pod that should wait, as a scheduler would that does not count the resource; the cluster's own is stopped.
