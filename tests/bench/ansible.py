@@ -5,10 +5,14 @@ A host is a container with systemd, the simulated driver, and Docker and contain
 measured is Ansible, its connections and our modules, not how fast a dockerd restarts. The cluster part is left out.
 
 Prints a Markdown table. ``floor`` is a play with as many tasks of the same kinds: one ping for every time the roles ask
-the host, one debug for every task that the control host answers by itself, and as many skipped tasks. ``ratio`` is run
-by floor; wanted for a run without changes are at most 30 tasks a host and 1.5. Below it stands what took longest.
+the host, one debug for every task that the control host answers by itself, as many skipped tasks, and as many debugs on
+localhost. ``ratio`` is run by floor; wanted for a run without changes are at most 30 tasks a host and 1.5. Runs and
+floors take turns, so that what else the machine does falls on both, and medians are compared. ``CPU ratio`` compares
+what ansible-playbook and its children took of the control host's processors, which other work disturbs less. Below the
+table stands what took longest.
 
-Needs what `tests/demo/prepare.sh python engine` prepares. Every number of hosts is bounded by --limit-seconds.
+Needs what `tests/demo/prepare.sh python engine` prepares. Each number of hosts gets hosts of its own, which are removed
+before the next; a run of one playbook is bounded by --limit-seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -35,6 +40,8 @@ from tests.sim.cluster import cluster, docker, images  # noqa: E402
 from tests.sim.cluster.wait import wait_for  # noqa: E402
 
 SPEC = cluster.Spec("bench", gpus=2, kubernetes=False)
+# systemd starts on so many hosts at a time
+BATCH = 5
 # Actions that never leave the control host.
 AT_HOME = {
     "assert",
@@ -57,16 +64,19 @@ class Run:
     """One ansible-playbook.
 
     Counts are of the host with the fewest tasks: what each host costs. ``once`` is what the host with the most has
-    more, which are the tasks that run once for all. ``remote`` counts each item of a loop: each asks the host.
+    more, which are the tasks that run once for all; ``local`` are tasks of localhost. ``remote`` counts each item of a
+    loop: each asks the host. ``cpu`` is in seconds.
     """
 
     seconds: float
+    cpu: float = 0.0
     remote: int = 0
     home: int = 0
     skipped: int = 0
     changed: int = 0
     tasks: int = 0
     once: int = 0
+    local: int = 0
     slowest: list[tuple[float, str]] = field(default_factory=list)
 
 
@@ -74,7 +84,7 @@ def host(number: int) -> str:
     return f"kubegpu-{SPEC.name}-h{number}"
 
 
-def start(number: int) -> None:
+def start(number: int, privileges: list[str]) -> None:
     """Starts one host: a simulated node with systemd, without the daemons."""
     settings = {"GPU_MODEL": SPEC.model, "GPU_COUNT": str(SPEC.gpus), "GPU_DRIVER": SPEC.driver}
     name = host(number)
@@ -83,7 +93,7 @@ def start(number: int) -> None:
         "--network", SPEC.network, "--runtime", "runc", "--cgroupns", "private",
         "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
         *(item for key, value in settings.items() for item in ("-e", f"{key}={value}")),
-        "--entrypoint", "/bin/bash", *cluster._privileges(), images.NODE, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
+        "--entrypoint", "/bin/bash", *privileges, images.NODE, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
     )  # fmt: skip
     wait_for(f"systemd in {name}", lambda: cluster._systemd_up(name), 180)
 
@@ -99,8 +109,9 @@ def fleet(count: int, folder: Path) -> Iterator[Path]:
             "run", "-d", "--init", "--name", SPEC.repository, "--label", f"{cluster.LABEL}={SPEC.name}",
             "--network", SPEC.network, images.REPO,
         )  # fmt: skip
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(start, range(1, count + 1)))
+        privileges = cluster._privileges()
+        with ThreadPoolExecutor(BATCH) as pool:
+            list(pool.map(lambda number: start(number, privileges), range(1, count + 1)))
         key = docker.run("exec", SPEC.repository, "cat", "/repo/libnvidia-container/gpgkey.fingerprint").strip()
         inventory = folder / "inventory.json"
         variables = {
@@ -133,7 +144,7 @@ def play(playbook: Path, inventory: Path, hosts: list[str], forks: int, limit: f
         "ANSIBLE_FORKS": str(forks),
     }
     program = str(Path(sys.executable).parent / "ansible-playbook")
-    started = time.monotonic()
+    started, spent = time.monotonic(), processor_seconds()
     done = subprocess.run(
         [program, "-i", str(chosen), str(playbook)],
         cwd=REPOSITORY,
@@ -147,7 +158,15 @@ def play(playbook: Path, inventory: Path, hosts: list[str], forks: int, limit: f
     seconds = time.monotonic() - started
     if done.returncode:
         raise SystemExit(f"{playbook.name} failed:\n{failures(done.stdout)}\n{done.stderr[-2000:]}")
-    return count_tasks(json.loads(done.stdout[done.stdout.index("{") :]), seconds)
+    run = count_tasks(json.loads(done.stdout[done.stdout.index("{") :]), seconds)
+    run.cpu = processor_seconds() - spent
+    return run
+
+
+def processor_seconds() -> float:
+    """What ended children of this process have had of the processors."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def failures(output: str) -> str:
@@ -179,6 +198,7 @@ def count_tasks(answer: dict, seconds: float) -> Run:
                 took[name] = took.get(name, 0.0) + _seconds(duration["end"]) - _seconds(duration["start"])
             for who, result in task["hosts"].items():
                 if who == "localhost":
+                    run.local += not result.get("skipped")
                     continue
                 mine = counts.setdefault(who, {"remote": 0, "home": 0, "skipped": 0, "changed": 0, "tasks": 0})
                 action = str(result.get("action", "")).rpartition(".")[2]
@@ -216,51 +236,65 @@ def floor(run: Run, folder: Path) -> Path:
             tasks.append({"name": f"Say {number}", "ansible.builtin.debug": {"msg": "{{ inventory_hostname }}"}})
         if number < run.skipped:
             tasks.append({"name": f"Skip {number}", "ansible.builtin.ping": None, "when": "inventory_hostname == ''"})
+    local = [{"name": f"Say {number} at home", "ansible.builtin.debug": None} for number in range(run.local)]
+    plays: list[dict[str, object]] = [{"name": "Floor", "hosts": "gpu_nodes", "gather_facts": False, "tasks": tasks}]
+    if local:
+        home = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": local}
+        plays.insert(0, {"name": "Floor at home", **home})
     path = folder / "floor.json"
-    path.write_text(json.dumps([{"name": "Floor", "hosts": "gpu_nodes", "gather_facts": False, "tasks": tasks}]))
+    path.write_text(json.dumps(plays))
     return path
+
+
+HEAD = (
+    *("hosts", "run", "tasks/host", "once", "asking the host", "changed"),
+    *("seconds", "s/host", "floor s", "ratio", "CPU ratio"),
+)
+
+
+def row(count: int, label: str, runs: list[Run], floors: list[Run]) -> str:
+    """A line of the table: medians of some runs, and of the floors that took turns with them."""
+    seconds, least = (statistics.median(run.seconds for run in some) for some in (runs, floors))
+    cpu, least_cpu = (statistics.median(run.cpu for run in some) for some in (runs, floors))
+    counts = (runs[0].tasks, runs[0].once, runs[0].remote, runs[0].changed)
+    times = (seconds, seconds / count, least, seconds / least, cpu / least_cpu)
+    return "| " + " | ".join([str(count), label, *map(str, counts), *(f"{value:.2f}" for value in times)]) + " |"
+
+
+def measure(count: int, inventory: Path, options: argparse.Namespace) -> Run:
+    """Prints the lines for a number of hosts that are fresh; returns the last run without changes."""
+    site = REPOSITORY / "playbooks/site.yml"
+    hosts = [host(number) for number in range(1, count + 1)]
+
+    def run(playbook: Path) -> Run:
+        return play(playbook, inventory, hosts, options.forks, options.limit_seconds)
+
+    first = run(site)
+    print(row(count, "first", [first], [run(floor(first, inventory.parent))]), flush=True)
+    runs, floors = [], []
+    for _ in range(options.repetitions):
+        runs.append(run(site))
+        floors.append(run(floor(runs[-1], inventory.parent)))
+    print(row(count, "no change", runs, floors), flush=True)
+    return runs[-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10], help="numbers of hosts (1 10)")
     parser.add_argument("--forks", type=int, default=10)
-    parser.add_argument("--repetitions", type=int, default=2, help="runs without changes and floors; the median counts")
+    parser.add_argument("--repetitions", type=int, default=3, help="runs without changes, and floors (3)")
     parser.add_argument("--limit-seconds", type=float, default=900, help="how long one run may take (900)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts are removed then too
-    site = REPOSITORY / "playbooks/site.yml"
-    fresh = list(range(1, sum(options.hosts) + 1))
+    print(f"forks {options.forks}, {os.cpu_count()} cores, median of {options.repetitions} runs without changes\n")
+    print("| " + " | ".join(HEAD) + " |")
+    print("| ---: | --- |" + " ---: |" * (len(HEAD) - 2), flush=True)
     last = None
     with tempfile.TemporaryDirectory(prefix="kubegpu-bench-") as name:
-        folder = Path(name)
-        with fleet(len(fresh), folder) as inventory:
-            print(
-                f"forks {options.forks}, {os.cpu_count()} cores, median of {options.repetitions} runs without changes\n"
-            )
-            head = ("hosts", "run", "tasks/host", "once", "asking the host", "changed", "seconds", "s/host", "floor s")
-            print("| " + " | ".join((*head, "ratio")) + " |")
-            print("| ---: | --- |" + " ---: |" * 8, flush=True)
-            for count in options.hosts:
-                hosts = [host(number) for number in fresh[:count]]
-                del fresh[:count]
-                first = play(site, inventory, hosts, options.forks, options.limit_seconds)
-                again = [
-                    play(site, inventory, hosts, options.forks, options.limit_seconds)
-                    for _ in range(options.repetitions)
-                ]
-                for label, runs in (("first", [first]), ("no change", again)):
-                    trivial = floor(runs[0], folder)
-                    floors = [
-                        play(trivial, inventory, hosts, options.forks, options.limit_seconds).seconds
-                        for _ in range(options.repetitions)
-                    ]
-                    seconds, least = statistics.median(run.seconds for run in runs), statistics.median(floors)
-                    counts = (runs[0].tasks, runs[0].once, runs[0].remote, runs[0].changed)
-                    times = (seconds, seconds / count, least, seconds / least)
-                    cells = [str(count), label, *map(str, counts), *(f"{value:.2f}" for value in times)]
-                    print("| " + " | ".join(cells) + " |", flush=True)
-                last = again[-1]
+        for count in options.hosts:
+            with fleet(count, Path(name)) as inventory:
+                last = measure(count, inventory, options)
     if last:
         print(
             f"\nwhat took longest in the last run ({last.seconds:.1f} s, {last.skipped} tasks skipped on each host):\n"
