@@ -227,7 +227,7 @@ def rpm_machine(image: str, package_manager: str, repository: Path, work: Path) 
         fingerprint = (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
         node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
         # Ansible takes the package manager from the distribution, and this machine's distribution has another.
-        node.options = ("-e", f"__container_toolkit_pkg_mgr={package_manager}")
+        node.options = ("-e", f"__container_toolkit_given_manager={package_manager}")
         machines.serve(node.name)
         yield node
 
