@@ -11,6 +11,9 @@ floors take turns, so that what else the machine does falls on both, and medians
 what ansible-playbook and its children took of the control host's processors, which other work disturbs less. Below the
 table stands what took longest.
 
+With ``--settled`` hosts are copies of one on which site.yml ran, and only the run without changes is measured: the
+first run on 50 hosts installs packages for a quarter of an hour.
+
 Needs what `tests/demo/prepare.sh python engine` prepares. Each number of hosts gets hosts of its own, which are removed
 before the next; a run of one playbook is bounded by --limit-seconds.
 """
@@ -29,7 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +42,9 @@ sys.path.insert(0, str(REPOSITORY))
 from tests.sim.cluster import cluster, docker, images  # noqa: E402
 from tests.sim.cluster.wait import wait_for  # noqa: E402
 
+SITE = REPOSITORY / "playbooks/site.yml"
 SPEC = cluster.Spec("bench", gpus=2, kubernetes=False)
+SETTLED = "kubegpu-bench/settled"
 # systemd starts on so many hosts at a time
 BATCH = 5
 # Actions that never leave the control host.
@@ -84,7 +89,7 @@ def host(number: int) -> str:
     return f"kubegpu-{SPEC.name}-h{number}"
 
 
-def start(number: int, privileges: list[str]) -> None:
+def start(number: int, image: str, privileges: list[str]) -> None:
     """Starts one host: a simulated node with systemd, without the daemons."""
     settings = {"GPU_MODEL": SPEC.model, "GPU_COUNT": str(SPEC.gpus), "GPU_DRIVER": SPEC.driver}
     name = host(number)
@@ -93,13 +98,13 @@ def start(number: int, privileges: list[str]) -> None:
         "--network", SPEC.network, "--runtime", "runc", "--cgroupns", "private",
         "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
         *(item for key, value in settings.items() for item in ("-e", f"{key}={value}")),
-        "--entrypoint", "/bin/bash", *privileges, images.NODE, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
+        "--entrypoint", "/bin/bash", *privileges, image, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
     )  # fmt: skip
     wait_for(f"systemd in {name}", lambda: cluster._systemd_up(name), 180)
 
 
 @contextmanager
-def fleet(count: int, folder: Path) -> Iterator[Path]:
+def fleet(count: int, folder: Path, image: str = images.NODE) -> Iterator[Path]:
     """Hosts and the package repository that they install from; the inventory. All of it is removed in the end."""
     images.ensure(lambda message: print(message, file=sys.stderr))
     cluster.down(SPEC.name)
@@ -111,7 +116,7 @@ def fleet(count: int, folder: Path) -> Iterator[Path]:
         )  # fmt: skip
         privileges = cluster._privileges()
         with ThreadPoolExecutor(BATCH) as pool:
-            list(pool.map(lambda number: start(number, privileges), range(1, count + 1)))
+            list(pool.map(lambda number: start(number, image, privileges), range(1, count + 1)))
         key = docker.run("exec", SPEC.repository, "cat", "/repo/libnvidia-container/gpgkey.fingerprint").strip()
         inventory = folder / "inventory.json"
         variables = {
@@ -261,19 +266,32 @@ def row(count: int, label: str, runs: list[Run], floors: list[Run]) -> str:
     return "| " + " | ".join([str(count), label, *map(str, counts), *(f"{value:.2f}" for value in times)]) + " |"
 
 
+@contextmanager
+def settled(folder: Path, options: argparse.Namespace) -> Iterator[str]:
+    """An image of a host on which site.yml has nothing to do."""
+    try:
+        with fleet(1, folder) as inventory:
+            play(SITE, inventory, [host(1)], options.forks, options.limit_seconds)
+            docker.run("commit", host(1), SETTLED)
+        yield SETTLED
+    finally:
+        if docker.inspect("image", SETTLED):
+            docker.run("rmi", SETTLED)
+
+
 def measure(count: int, inventory: Path, options: argparse.Namespace) -> Run:
-    """Prints the lines for a number of hosts that are fresh; returns the last run without changes."""
-    site = REPOSITORY / "playbooks/site.yml"
+    """Prints the lines for a number of hosts; returns the last run without changes."""
     hosts = [host(number) for number in range(1, count + 1)]
 
     def run(playbook: Path) -> Run:
         return play(playbook, inventory, hosts, options.forks, options.limit_seconds)
 
-    first = run(site)
-    print(row(count, "first", [first], [run(floor(first, inventory.parent))]), flush=True)
+    if not options.settled:
+        first = run(SITE)
+        print(row(count, "first", [first], [run(floor(first, inventory.parent))]), flush=True)
     runs, floors = [], []
     for _ in range(options.repetitions):
-        runs.append(run(site))
+        runs.append(run(SITE))
         floors.append(run(floor(runs[-1], inventory.parent)))
     print(row(count, "no change", runs, floors), flush=True)
     return runs[-1]
@@ -284,6 +302,7 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 10], help="numbers of hosts (1 10)")
     parser.add_argument("--forks", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=3, help="runs without changes, and floors (3)")
+    parser.add_argument("--settled", action="store_true", help="no first runs: hosts are copies of one that is set up")
     parser.add_argument("--limit-seconds", type=float, default=900, help="how long one run may take (900)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the hosts are removed then too
@@ -292,9 +311,11 @@ def main() -> None:
     print("| ---: | --- |" + " ---: |" * (len(HEAD) - 2), flush=True)
     last = None
     with tempfile.TemporaryDirectory(prefix="kubegpu-bench-") as name:
-        for count in options.hosts:
-            with fleet(count, Path(name)) as inventory:
-                last = measure(count, inventory, options)
+        folder = Path(name)
+        with settled(folder, options) if options.settled else nullcontext(images.NODE) as image:
+            for count in options.hosts:
+                with fleet(count, folder, image) as inventory:
+                    last = measure(count, inventory, options)
     if last:
         print(
             f"\nwhat took longest in the last run ({last.seconds:.1f} s, {last.skipped} tasks skipped on each host):\n"
