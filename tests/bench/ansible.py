@@ -12,7 +12,8 @@ what ansible-playbook and its children took of the control host's processors, wh
 table stands what took longest.
 
 With ``--settled`` hosts are copies of one on which site.yml ran, and only the run without changes is measured: the
-first run on 50 hosts installs packages for a quarter of an hour.
+first run on 50 hosts installs packages for a quarter of an hour. They do without systemd, of which so many would use
+up the machine's inotify instances (fs.inotify.max_user_instances, often 128) and keep other nodes from starting.
 
 Needs what `tests/demo/prepare.sh python engine` prepares. Each number of hosts gets hosts of its own, which are removed
 before the next; a run of one playbook is bounded by --limit-seconds.
@@ -60,8 +61,11 @@ AT_HOME = {
     "validate_argument_spec",
 }
 WITHOUT_DAEMONS = (
-    "rm -f /etc/systemd/system/multi-user.target.wants/* /etc/systemd/system/sockets.target.wants/docker.socket"
+    "rm -f /etc/systemd/system/multi-user.target.wants/* /etc/systemd/system/sockets.target.wants/docker.socket; "
+    "exec /entry.sh"
 )
+# The node's own preparations all the same, among them the simulated driver.
+WITHOUT_SYSTEMD = "sed 's,^exec .*systemd.*,exec sleep infinity,' /entry.sh > /tmp/entry; exec bash /tmp/entry"
 
 
 @dataclass
@@ -90,7 +94,7 @@ def host(number: int) -> str:
 
 
 def start(number: int, image: str, privileges: list[str]) -> None:
-    """Starts one host: a simulated node with systemd, without the daemons."""
+    """Starts one host: a simulated node with systemd, or settled and without it, in any case without the daemons."""
     settings = {"GPU_MODEL": SPEC.model, "GPU_COUNT": str(SPEC.gpus), "GPU_DRIVER": SPEC.driver}
     name = host(number)
     docker.run(
@@ -98,8 +102,11 @@ def start(number: int, image: str, privileges: list[str]) -> None:
         "--network", SPEC.network, "--runtime", "runc", "--cgroupns", "private",
         "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
         *(item for key, value in settings.items() for item in ("-e", f"{key}={value}")),
-        "--entrypoint", "/bin/bash", *privileges, image, "-c", f"{WITHOUT_DAEMONS}; exec /entry.sh",
+        "--entrypoint", "/bin/bash", *privileges, image, "-c", WITHOUT_SYSTEMD if image == SETTLED else WITHOUT_DAEMONS,
     )  # fmt: skip
+    if image == SETTLED:
+        wait_for(f"{name}'s driver", lambda: docker.succeeds("exec", name, "nvidia-smi"), 180)
+        return
     wait_for(f"systemd in {name}", lambda: cluster._systemd_up(name), 180)
 
 
