@@ -14,7 +14,7 @@ VARIABLES = yaml.safe_load((ROOT / "roles/container_toolkit/vars/main.yml").read
 # case -> (ID, VERSION_ID and ID_LIKE of /etc/os-release, programs and what they link to, what is said)
 CASES = {
     "Debian": (("debian", "12", ""), {"apt-get": ""}, "apt debian 12"),
-    "Debian testing": (("debian", "", ""), {"apt-get": ""}, "apt debian 0"),
+    "Debian testing": (("debian", "", ""), {"apt-get": ""}, "apt debian 99"),
     "Ubuntu": (("ubuntu", "24.04", "debian"), {"apt-get": ""}, "apt ubuntu 24.04"),
     "dnf beside apt": (("debian", "12", ""), {"apt-get": "", "dnf-3": "", "dnf": "dnf-3"}, "apt debian 12"),
     "Rocky": (("rocky", "9.4", "rhel centos fedora"), {"dnf-3": "", "dnf": "dnf-3"}, "dnf rocky 9.4"),
