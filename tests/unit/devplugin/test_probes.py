@@ -67,6 +67,13 @@ async def test_answers(port, line, status, body):
     assert got == body
 
 
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"get"])
+@pytest.mark.parametrize("path", [b"/metrics", b"/healthz", b"/readyz", b"/ack"])
+async def test_nothing_can_be_changed_from_here(port, method, path):
+    head, _ = await ask(port, method + b" " + path + b" HTTP/1.1\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+
+
 async def test_the_type_of_the_metrics_is_that_of_the_text_format(port):
     head, _ = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
     assert b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in head
