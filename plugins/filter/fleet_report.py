@@ -137,7 +137,7 @@ def _links(seen, node, pods, known, resource):
             "pods": pods,
             "resource": resource,
             "expected": expected,
-            "docker_skip": _NOT_TRIED,
+            "container_engines": {name: {"skip": _NOT_TRIED} for name in ("docker", "containerd")},
             "pod_skip": _NOT_TRIED,
             "all_skip": _NOT_TRIED,
         }

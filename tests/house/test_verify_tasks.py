@@ -41,3 +41,21 @@ def test_the_cluster_is_asked_once_for_all_hosts():
     ]
     assert len(cluster) >= 8
     assert [name for name, once in cluster if not once] == []
+
+
+WANTED = {"name", "runtime_args", "set_default", "cdi", "state", "on_conflict", "runtime_root", "monitor_path"}
+"""What the runtimes' roles say that is no place to look at."""
+
+
+def variable(template: str) -> str:
+    return template.strip("{} ").partition("|")[0].strip()
+
+
+def test_the_runtimes_are_looked_for_where_their_roles_set_them_up():
+    looked = {key: task[key] for task, _ in tasks() for key in task if key.endswith("_runtime_config")}
+    assert len(looked) == 3
+    for module, arguments in looked.items():
+        role = ROOT / "roles" / module.rpartition(".")[2].removesuffix("_config")
+        (first,) = [task[module] for task in load(role / "tasks" / "main.yml") if module in task]
+        places = {name: variable(value) for name, value in first.items() if name not in WANTED}
+        assert {name: variable(value) for name, value in arguments.items() if name != "name"} == places
