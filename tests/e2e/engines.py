@@ -46,7 +46,7 @@ def _engine(name: str, suites: dict[str, str], series: str, package: str, fetch:
     if not folder.exists():
         if not fetch:
             raise EngineError(f"{name} {series} is not in the cache: python -m tests.e2e.engines fetches it")
-        fetch([package], suites[series], folder)
+        unpack([package], suites[series], folder)
     return folder
 
 
@@ -70,8 +70,8 @@ def _folder(name: str) -> Path:
     return paths.cache() / "engines" / name
 
 
-def fetch(packages: list[str], suite: str, folder: Path) -> None:
-    """Unpacks packages of a suite of Debian, without what they depend on, into a new folder. Raises EngineError."""
+def unpack(packages: list[str], suite: str, folder: Path) -> None:
+    """Fetches packages of a suite of Debian, and unpacks them, without what they depend on, into a new folder. Raises EngineError."""
     mirror = _mirror()
     root = _folder("apt") / suite
     for below in ("state/lists/partial", "cache/archives/partial", "parts", "download"):

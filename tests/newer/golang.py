@@ -46,7 +46,7 @@ def _root() -> Path:
     folder = paths.cache() / "golang" / f"{SUITE}-{GO}"
     if not folder.exists():
         folder.parent.mkdir(exist_ok=True)
-        engines.fetch([*TOOLS, *LIBRARIES], SUITE, folder)
+        engines.unpack([*TOOLS, *LIBRARIES], SUITE, folder)
     return folder
 
 
