@@ -71,7 +71,7 @@ def _folder(name: str) -> Path:
 
 
 def unpack(packages: list[str], suite: str, folder: Path) -> None:
-    """Fetches packages of a suite of Debian, and unpacks them, without what they depend on, into a new folder. Raises EngineError."""
+    """Fetches packages of a suite of Debian, without what they depend on, into a new folder. Raises EngineError."""
     mirror = _mirror()
     root = _folder("apt") / suite
     for below in ("state/lists/partial", "cache/archives/partial", "parts", "download"):
