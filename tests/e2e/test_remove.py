@@ -67,6 +67,10 @@ def deployment(name: str, replicas: int, gpus: int = 0) -> dict[str, Any]:
     labels = {"app": name}
     pod = pods.gpu_pod(name, "exec sleep 86400", gpus=gpus)["spec"]
     del pod["restartPolicy"]
+    # one on each node as long as that can be, or there would be nobody to drain
+    apart = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+    preferred = [{"weight": 100, "podAffinityTerm": apart}]
+    pod["affinity"] = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}

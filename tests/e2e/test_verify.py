@@ -256,6 +256,25 @@ def test_a_label_that_lies_and_a_node_that_is_away_are_named(machine: Handle) ->
     wait_for("the node back", lambda: ready(machine, SECOND))
 
 
+def configured(machine: Handle, config_map: dict[str, Any]) -> None:
+    """Plugins with this configuration; and new kubelets, as one that goes on keeps what is gone for five minutes."""
+    machine.apply(config_map)
+    machine.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
+    wait_for("the plugins", lambda: plugins_ready(machine) == 2)
+    for node in (FIRST, SECOND):
+        docker.run("exec", node, "systemctl", "restart", "kubelet")
+    wait_for("the plugins to be known", lambda: plugins_ready(machine) == 2 and shown(machine) == {4})
+
+
+def shown(machine: Handle) -> set[int]:
+    """How many devices the nodes offer, of either name; one that is not shared counts for two."""
+    found = set()
+    for node in (FIRST, SECOND):
+        known = machine.get("node", node)["status"]["allocatable"]
+        found.add(2 * int(known.get("nvidia.com/gpu", "0")) + int(known.get("nvidia.com/gpu.shared", "0")))
+    return found
+
+
 def test_a_gpu_that_is_out_is_counted_and_a_name_that_others_chose_is_told(machine: Handle) -> None:
     healthy(machine)
     machine.execute("nvml-sim", "xid", "0", "79")
@@ -273,14 +292,11 @@ def test_a_gpu_that_is_out_is_counted_and_a_name_that_others_chose_is_told(machi
     shared = {"renameByDefault": True, "resources": [{"name": "nvidia.com/gpu", "replicas": 2}]}
     document = {"version": "v1", "sharing": {"timeSlicing": shared}}
     try:
-        machine.apply({**before, "data": {"config.yaml": json.dumps(document)}})
-        machine.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
-        wait_for("the plugins", lambda: plugins_ready(machine) == 2)
+        configured(machine, {**before, "data": {"config.yaml": json.dumps(document)}})
         wait_for("no GPU of the usual name", lambda: machine_gpus(machine, FIRST) == machine_gpus(machine, SECOND) == 0)
         found = verify(machine, *AT_ONCE, *NO_POD)
     finally:
-        machine.apply({**before, "metadata": {"name": config[1], "namespace": NAMESPACE}})
-        machine.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=nvidia-device-plugin")
+        configured(machine, {**before, "metadata": {"name": config[1], "namespace": NAMESPACE}})
     for links in found.values():
         said(links, Break("registered", "has not registered nvidia.com/gpu", "does its configuration rename", "", ""))
         assert "nvidia.com/gpu.shared: capacity 4, allocatable 4, expected 0" in links["resources"]["detail"]
