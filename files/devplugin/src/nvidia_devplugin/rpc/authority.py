@@ -78,9 +78,9 @@ def _authorities(data: bytes, begin: int, end: int, flags: int) -> Iterator[tupl
         while at < end:
             first = data[at]
             if first & 0x80:
-                _, at = _integer(data, at, end, 7)
+                at = _integer(data, at, end, 7)[1]
             elif first & 0xE0 == 0x20:
-                _, at = _integer(data, at, end, 5)
+                at = _integer(data, at, end, 5)[1]
             else:
                 name, at = _integer(data, at, end, 6 if first & 0x40 else 4)
                 ours = name == _AUTHORITY or (not name and data.startswith(_NAME, at, end))

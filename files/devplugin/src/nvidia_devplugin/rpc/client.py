@@ -76,8 +76,8 @@ class _Exchange(asyncio.Protocol):
         except ngh2.NGH2Error as error:
             self._end(RpcError(Code.INTERNAL, f"the server does not speak HTTP/2: {error}"))
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._end(RpcError(Code.UNAVAILABLE, f"the server hung up{f': {error}' if error else ''}"))
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(RpcError(Code.UNAVAILABLE, f"the server hung up{f': {exc}' if exc else ''}"))
 
     def _take(self, event: ngh2.Event) -> None:
         if isinstance(event, ngh2.DataReceived):

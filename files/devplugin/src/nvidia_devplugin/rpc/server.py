@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._http.initiate_connection(_SETTINGS)
         self._flush()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         for task in self.tasks:
             task.cancel()
