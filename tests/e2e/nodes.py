@@ -42,7 +42,9 @@ def kill_when(what: str, condition: Callable[[], object], machine: Handle, playb
         start_new_session=True,
     )
     try:
-        wait_for(what, condition, 240)
+        wait_for(what, lambda: condition() or process.poll() is not None, 900)
+        assert process.poll() is None, f"{playbook} ended before {what}"
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
