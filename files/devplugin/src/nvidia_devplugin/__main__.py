@@ -73,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nvidia-devplugin: {error}", file=sys.stderr)
         return 2
     logs.set_up(config.log_level, config.log_format)
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its own notes on broken connections are not in our format
     lean.leave_out()
     import asyncio
     from functools import partial
