@@ -16,7 +16,7 @@ description:
 positional: _input
 options:
   _input:
-    description: Results of M(kubernetes.core.k8s_info), one for each kind, whether they failed or not.
+    description: Answers of M(kubegpu.nvidia.k8s_kinds_info), one for each kind, whether it could be read or not.
     type: list
     elements: dict
     required: true
@@ -37,7 +37,7 @@ author:
 EXAMPLES = r"""
 - name: Stop if something stands in the way
   ansible.builtin.assert:
-    that: (found.results | kubegpu.nvidia.device_plugin_plan(wanted=wanted)).problems | length == 0
+    that: (found.answers | kubegpu.nvidia.device_plugin_plan(wanted=wanted)).problems | length == 0
 """
 
 RETURN = r"""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.house import tarball
+from tests.house import dependencies, tarball
 from tests.house.repository import ROOT
 
 HOME = ROOT / ".cache" / "importer"
@@ -31,6 +31,8 @@ def tools() -> Path:
         pip = [str(HOME / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, WANTED], check=True)
         stamp.write_text(WANTED)
+    (packages,) = (HOME / "venv" / "lib").glob("python3*/site-packages")
+    dependencies.offer(packages)
     return HOME / "venv" / "bin"
 
 

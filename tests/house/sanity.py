@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.house import tarball
+from tests.house import dependencies, tarball
 from tests.house.repository import ROOT
 
 HOME = ROOT / ".cache" / "sanity"
@@ -132,6 +132,7 @@ def main() -> int:
     options = parser.parse_args()
 
     collection = tarball.unpack(HOME / "work")
+    dependencies.offer(HOME / "work")
     # a repository of its own: to the one around it, everything in .cache is ignored
     if shutil.which("git"):
         subprocess.run(["git", "init", "--quiet", "--initial-branch=main", collection], check=True)

@@ -1,0 +1,172 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k8s_kinds_info
+short_description: Reads objects of several kinds from Kubernetes at once
+version_added: 0.1.0
+author:
+  - The kubegpu.nvidia authors (@kubegpu)
+description:
+  - Does what M(kubernetes.core.k8s_info) does, for a list of kinds. A loop over that module starts a process for each
+    kind, which takes most of its time to load the client and to find the API; this module does it once.
+  - Every kind is asked for, also after one that could not be read, so that all that is wrong is known. The module fails
+    if there is such a kind, and returns the others nevertheless.
+options:
+  queries:
+    description: What to read. Each gets an answer, in the same order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      kind:
+        description: The kind of the objects.
+        type: str
+        required: true
+      api_version:
+        description: The group and version of the API that has them.
+        type: str
+        default: v1
+      name:
+        description: The name of the one object that is wanted.
+        type: str
+      namespace:
+        description: The namespace of the objects; all namespaces if it is not given.
+        type: str
+      label_selectors:
+        description: Labels that the objects have.
+        type: list
+        elements: str
+        default: []
+      field_selectors:
+        description: Values of fields that the objects have.
+        type: list
+        elements: str
+        default: []
+  hidden_fields:
+    description: Fields that are left out of every object, as M(kubernetes.core.k8s_info) has it.
+    type: list
+    elements: str
+    default: []
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+  - kubernetes.core.k8s_auth_options
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: The module changes nothing.
+  platform:
+    platforms: posix
+requirements:
+  - kubernetes >= 24.2.0 (Python)
+  - PyYAML >= 3.11
+notes:
+  - It belongs to the action group C(kubegpu.nvidia.k8s), which has the modules of C(kubernetes.core.k8s) as well.
+seealso:
+  - module: kubernetes.core.k8s_info
+"""
+
+EXAMPLES = r"""
+- name: Read nodes and what runs on one of them
+  kubegpu.nvidia.k8s_kinds_info:
+    kubeconfig: /etc/kubernetes/admin.conf
+    hidden_fields: [metadata.managedFields]
+    queries:
+      - kind: Node
+      - kind: Pod
+        field_selectors: [spec.nodeName=gpu-1]
+      - kind: DaemonSet
+        api_version: apps/v1
+        namespace: kube-system
+  delegate_to: localhost
+  register: found
+
+- name: Name the pods
+  ansible.builtin.debug:
+    msg: "{{ found.answers[1].resources | map(attribute='metadata.name') }}"
+"""
+
+RETURN = r"""
+answers:
+  description: One for each query.
+  returned: always, unless the API could not be reached at all
+  type: list
+  elements: dict
+  contains:
+    item:
+      description: The query.
+      returned: always
+      type: dict
+    resources:
+      description: The objects.
+      returned: if they could be read
+      type: list
+      elements: dict
+    api_found:
+      description: Whether the cluster has this kind in this version of the API.
+      returned: if they could be read
+      type: bool
+    msg:
+      description: Why they could not be read, or that the API is not there.
+      returned: if so
+      type: str
+"""
+
+import copy
+
+try:
+    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.service import K8sService
+except ImportError:
+    AUTH_ARG_SPEC = {}
+    AnsibleK8SModule = None
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubernetes.reading import read_all
+
+QUERY = {
+    "kind": {"type": "str", "required": True},
+    "api_version": {"type": "str", "default": "v1"},
+    "name": {"type": "str"},
+    "namespace": {"type": "str"},
+    "label_selectors": {"type": "list", "elements": "str", "default": []},
+    "field_selectors": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def main():
+    spec = copy.deepcopy(AUTH_ARG_SPEC)
+    spec["queries"] = {"type": "list", "elements": "dict", "required": True, "options": QUERY}
+    spec["hidden_fields"] = {"type": "list", "elements": "str", "default": []}
+    if AnsibleK8SModule is None:
+        module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+        module.fail_json(
+            msg="The collection kubernetes.core is not there: ansible-galaxy collection install kubernetes.core"
+        )
+    module = AnsibleK8SModule(module_class=AnsibleModule, argument_spec=spec, supports_check_mode=True)
+    try:
+        service = K8sService(get_api_client(module), module)
+    except CoreException as error:
+        module.fail_from_exception(error)
+
+    def find(kind, api_version, **query):
+        return service.find(kind, api_version, hidden_fields=module.params["hidden_fields"], **query)
+
+    answers, problem = read_all(find, module.params["queries"])
+    if problem:
+        module.fail_json(msg=problem, answers=answers)
+    module.exit_json(changed=False, answers=answers)
+
+
+if __name__ == "__main__":
+    main()
