@@ -19,6 +19,11 @@ NODE = "kubegpu-sim/node:1"
 
 Say = Callable[[str], None]
 
+# As Debian's slim images are made: images are loaded into every node, and more than once, so each megabyte counts.
+LEFT_OUT = ("doc", "info", "locale", "man")
+# The package usrmerge would bring perl; where it is needed the hook does its work.
+MERGED_USR = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
+
 _ensured: list[bool] = []
 
 
@@ -51,6 +56,8 @@ def _bootstrap(suite: str, tag: str, packages: list[str], say: Say) -> None:
             '--aptopt=Acquire::Retries "5"',
             '--aptopt=Acquire::http::Timeout "20"',
             "--variant=minbase",
+            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
+            *([f"--hook-dir={MERGED_USR}"] if MERGED_USR.is_dir() else []),
             f"--include={','.join(packages)}",
             suite,
             "-",
