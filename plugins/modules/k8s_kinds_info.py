@@ -120,19 +120,14 @@ answers:
 
 import copy
 
-try:
-    from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.service import K8sService
-except ImportError:
-    AUTH_ARG_SPEC = {}
-    AnsibleK8SModule = None
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubernetes.reading import read_all
+from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.core import AnsibleK8SModule
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.service import K8sService
 
 QUERY = {
     "kind": {"type": "str", "required": True},
@@ -148,11 +143,6 @@ def main():
     spec = copy.deepcopy(AUTH_ARG_SPEC)
     spec["queries"] = {"type": "list", "elements": "dict", "required": True, "options": QUERY}
     spec["hidden_fields"] = {"type": "list", "elements": "str", "default": []}
-    if AnsibleK8SModule is None:
-        module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-        module.fail_json(
-            msg="The collection kubernetes.core is not there: ansible-galaxy collection install kubernetes.core"
-        )
     module = AnsibleK8SModule(module_class=AnsibleModule, argument_spec=spec, supports_check_mode=True)
     try:
         service = K8sService(get_api_client(module), module)
