@@ -92,7 +92,6 @@ from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import 
 from ansible_collections.kubegpu.nvidia.plugins.filter.pod_trouble import pod_trouble
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_chain import verify_chain
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.devices.expected import resources
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.report import cluster, fleet
 
 _NOT_TRIED = "the report starts nothing: kubegpu.nvidia.verify tries it"
 
@@ -150,6 +149,9 @@ def _links(seen, node, pods, known, resource):
 
 def fleet_report(hosts, api, generated, resource="nvidia.com/gpu", verified=None):
     """Return the report; see the RETURN documentation."""
+    # here, since Ansible loads all of a collection's filters, in every process that needs one of them
+    from ansible_collections.kubegpu.nvidia.plugins.module_utils.report import cluster, fleet
+
     prefix = resource.partition("/")[0] + "/"
     nodes, problem = _answer(api.get("nodes"))
     pods, pods_problem = _answer(api.get("pods"))

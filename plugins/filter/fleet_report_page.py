@@ -49,11 +49,12 @@ _value:
   type: str
 """
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.report.page import page
-
 
 def fleet_report_page(report, style, script, title="GPU fleet"):
     """Return the page."""
+    # here, since Ansible loads all of a collection's filters, in every process that needs one of them
+    from ansible_collections.kubegpu.nvidia.plugins.module_utils.report.page import page
+
     return "%s" % page(report, style, script, title)
 
 

@@ -60,6 +60,32 @@ _ACCOUNT = "system:serviceaccount:"
 
 # code, pattern, cause, remedy; the first that matches wins
 _KNOWN = (
+    # what k8s_drain says; the names are "namespace/name", with commas between them
+    (
+        "pods_remain",
+        re.compile(r"timeout reached while pods were still running(?P<pods>: \S.*)?"),
+        "the pods to be evicted had not ended in time{pods}",
+        "see why they do not end ('kubectl describe pod'), or give them longer: "
+        '-e \'{{"kubegpu_drain_options": {{"wait_timeout": SECONDS}}}}\'',
+    ),
+    (
+        "unmanaged_pods",
+        re.compile(r"cannot delete Pods not managed by .*?\(use option force set to yes\): (?P<pods>\S+)[.](?:\s|$)"),
+        "nothing would start these pods again elsewhere: {pods}",
+        'end them, or have them deleted: -e \'{{"kubegpu_drain_options": {{"force": true}}}}\'',
+    ),
+    (
+        "local_storage",
+        re.compile(r"cannot delete Pods with local storage: (?P<pods>\S+)[.](?:\s|$)"),
+        "these pods would lose what they keep in an emptyDir: {pods}",
+        'end them, or let them lose it: -e \'{{"kubegpu_drain_options": {{"delete_emptydir_data": true}}}}\'',
+    ),
+    (
+        "disruption_budget",
+        re.compile(r"Failed to delete pod (?P<pod>\S+) due to: .*disruption budget"),
+        "a PodDisruptionBudget keeps the pod {pod}",
+        "start more of its kind elsewhere, or relax the budget ('kubectl get pdb --all-namespaces'), and run it again",
+    ),
     (
         "library_missing",
         re.compile(
@@ -220,7 +246,7 @@ def kubernetes_remedy(message):
     for code, pattern, cause, remedy in _KNOWN:
         match = pattern.search(text)
         if match:
-            names = match.groupdict()
+            names = match.groupdict(default="")
             return {"code": code, "cause": cause.format(**names), "remedy": remedy.format(**names)}
     return {"code": "unknown", "cause": text.strip() or "no message", "remedy": "see the message"}
 

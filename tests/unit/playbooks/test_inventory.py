@@ -39,10 +39,9 @@ def batches(tmp_path):
     """A playbook of two lines, with the serial of site.yml."""
     (source,) = [item for item in load(ROOT / "playbooks" / "site.yml") if item["name"] == "Prepare the nodes"]
     path = tmp_path / "batches.yml"
-    tasks = [{"ansible.builtin.import_tasks": str(TASKS)}]
-    path.write_text(
-        json.dumps([{"hosts": "gpu_nodes", "gather_facts": False, "serial": source["serial"], "tasks": tasks}])
-    )
+    tasks = [{"ansible.builtin.import_tasks": str(TASKS)}, {"ansible.builtin.fail": None, "when": "broken is defined"}]
+    steered = {key: source[key] for key in ("serial", "max_fail_percentage")}
+    path.write_text(json.dumps([{"hosts": "gpu_nodes", "gather_facts": False, **steered, "tasks": tasks}]))
     return path
 
 
@@ -75,3 +74,27 @@ def test_what_changes_nothing_is_let_through_and_on_the_command_line_it_counts(t
     done = play(nodes(), batches, tmp_path, kubegpu_drain=True)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("PLAY [gpu_nodes]") == 3
+
+
+@pytest.mark.parametrize(
+    ("allowed", "broken", "said", "plays"),
+    [
+        pytest.param(None, "b", None, 3, id="not-said"),
+        pytest.param("50", "b", None, 3, id="half"),
+        pytest.param(49, "b", "b failed, 1 of 2 nodes so far", 2, id="less-than-half"),
+        pytest.param(0, "b", "b failed, 1 of 2 nodes so far", 2, id="none"),
+        pytest.param(20, "d", "d failed, 1 of 4 nodes so far", 3, id="later"),
+    ],
+)
+def test_an_inventory_says_how_many_nodes_may_fail(tmp_path, batches, allowed, broken, said, plays):
+    inventory = nodes(**({} if allowed is None else {"kubegpu_max_fail_percentage": allowed}))
+    inventory["gpu_nodes"]["hosts"] = {name: {"broken": True} if name == broken else {} for name in "abcdef"}
+    done = play(inventory, batches, tmp_path, kubegpu_serial=2)
+    assert done.returncode != 0
+    assert done.stdout.count("PLAY [gpu_nodes]") == plays
+    if said is None:
+        assert "the others were left as they are" not in done.stdout
+    else:
+        assert f"{said}, and kubegpu_max_fail_percentage is {allowed}: the others were left" in " ".join(
+            done.stdout.split()
+        )

@@ -85,8 +85,36 @@ MESSAGES = [
         "verify_namespace",
         id="namespace",
     ),
+    pytest.param(
+        "Pod deletion errors: cannot delete Pods not managed by ReplicationController, ReplicaSet, Job, DaemonSet or "
+        "StatefulSet (use option force set to yes): a/b.c,d/e. cannot delete Pods with local storage: a/f.",
+        "unmanaged_pods",
+        '{"force": true}',
+        id="unmanaged",
+    ),
+    pytest.param(
+        "Pod deletion errors: cannot delete Pods with local storage: a/b.",
+        "local_storage",
+        '{"delete_emptydir_data": true}',
+        id="local-storage",
+    ),
+    pytest.param(
+        "Failed to delete pod default/web-1 due to: Cannot evict pod as it would violate the pod's disruption budget.",
+        "disruption_budget",
+        "kubectl get pdb",
+        id="budget",
+    ),
+    pytest.param(
+        "timeout reached while pods were still running: default/a, gpu/b.c",
+        "pods_remain",
+        '"wait_timeout": SECONDS',
+        id="slow-pods",
+    ),
     pytest.param("something new", "unknown", "see the message", id="unknown"),
 ]
+
+
+DRAIN = ("unmanaged", "local-storage", "budget", "slow-pods")
 
 
 @pytest.mark.parametrize(("message", "code", "remedy"), MESSAGES)
@@ -94,6 +122,17 @@ def test_known_messages(message, code, remedy):
     result = kubernetes_remedy(message)
     assert result["code"] == code
     assert remedy in result["remedy"]
+
+
+def test_what_a_drain_leaves_is_named():
+    causes = [kubernetes_remedy(message.values[0])["cause"] for message in MESSAGES if message.id in DRAIN]
+    assert causes == [
+        "nothing would start these pods again elsewhere: a/b.c,d/e",
+        "these pods would lose what they keep in an emptyDir: a/b",
+        "a PodDisruptionBudget keeps the pod default/web-1",
+        "the pods to be evicted had not ended in time: default/a, gpu/b.c",
+    ]
+    assert kubernetes_remedy("timeout reached while pods were still running: ")["code"] == "pods_remain"
 
 
 def test_forbidden_names_user_verb_and_resource():
