@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -22,17 +23,18 @@ def kubeconfig(machine: Handle, name: str, **user: str) -> str:
 
 
 def token(machine: Handle, name: str) -> str:
-    """Makes a ServiceAccount; its token."""
+    """Makes a ServiceAccount; a token that lasts as long as it does (Kubernetes 1.24 and later make none unasked)."""
     machine.kubectl("create", "serviceaccount", name, "-n", "default")
-    template = "jsonpath={.data.token}"
+    metadata = {"name": name, "namespace": "default", "annotations": {"kubernetes.io/service-account.name": name}}
+    machine.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/service-account-token"}
+    )
 
-    def secret() -> str:
-        names = machine.get("serviceaccount", name, "-n", "default").get("secrets", [])
-        return str(names[0]["name"]) if names else ""
+    def encoded() -> str:
+        return str(machine.get("secret", name, "-n", "default").get("data", {}).get("token", ""))
 
-    wait_for(f"the token of {name}", secret)
-    encoded = machine.kubectl("get", "secret", secret(), "-n", "default", "-o", template)
-    return machine.execute("bash", "-c", f"echo {encoded} | base64 -d").strip()
+    wait_for(f"the token of {name}", encoded)
+    return base64.b64decode(encoded()).decode()
 
 
 def documented_rights() -> list[dict[str, Any]]:
