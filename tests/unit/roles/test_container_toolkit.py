@@ -9,7 +9,7 @@ import yaml
 
 from tests.house.repository import ROOT
 
-VARIABLES = yaml.safe_load((ROOT / "roles/container_toolkit/vars/main.yml").read_text())
+VARIABLES = yaml.safe_load((ROOT / "roles/container_toolkit/vars/main/look.yml").read_text())
 
 # case -> (ID, VERSION_ID and ID_LIKE of /etc/os-release, programs and what they link to, what is said)
 CASES = {
