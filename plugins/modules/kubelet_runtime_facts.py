@@ -26,6 +26,13 @@ options:
       - Set it when the target is a container that has the machine's root mounted somewhere, like C(/host).
     type: path
     default: /
+  versions:
+    description:
+      - Whether to ask each runtime's program for its version. That starts a large program for each of them, and takes
+        most of the module's time.
+    type: bool
+    default: true
+    version_added: 0.1.0
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.facts
@@ -127,7 +134,7 @@ ansible_facts:
                   type: str
                   returned: always
                 version:
-                  description: Version that the program prints.
+                  description: Version that the program prints. V(null) where O(versions=false).
                   type: str
                   returned: always
           sample:
@@ -142,10 +149,15 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import fact
 
 def main():
     module = AnsibleModule(
-        argument_spec={"host_root": {"type": "path", "default": "/"}},
+        argument_spec={
+            "host_root": {"type": "path", "default": "/"},
+            "versions": {"type": "bool", "default": True},
+        },
         supports_check_mode=True,
     )
-    kubelet_runtime = facts.gather(module.params["host_root"], run=module.run_command)
+    kubelet_runtime = facts.gather(
+        module.params["host_root"], run=module.run_command, versions=module.params["versions"]
+    )
     module.exit_json(changed=False, ansible_facts={"kubelet_runtime": kubelet_runtime})
 
 

@@ -22,19 +22,20 @@ _DOCKERSHIM_OPTIONS = ("docker-endpoint", "network-plugin", "cni-bin-dir", "cni-
 _KEY = "containerRuntimeEndpoint"
 
 
-def gather(root: str = "/", run: Callable[..., Any] | None = None) -> dict[str, Any]:
+def gather(root: str = "/", run: Callable[..., Any] | None = None, versions: bool = True) -> dict[str, Any]:
     """The facts as the module returns them.
 
     Args:
         root (str): directory below which the machine's file systems lie.
         run (Callable[[list[str]], tuple[int, str, str]] | None): runs a program; exit status, output and errors.
             None: no program is run, and versions stay unknown.
+        versions (bool): whether the runtimes' programs are run for their versions.
 
     Returns:
         dict: see the module's documentation. The keys are the same whatever is known.
     """
     found = process.find(root)
-    installed = runtimes.installed(root, run)
+    installed = runtimes.installed(root, run if versions else None)
     endpoint, runtime, source = _decide(root, found, installed, run)
     return {
         "kubelet_running": found is not None,

@@ -73,6 +73,14 @@ def test_as_a_process(machine, check):
     assert (answer["changed"], answer["ansible_facts"]) == (False, {"kubelet_runtime": EXPECTED})
 
 
+def test_without_versions_no_runtime_is_started(machine, tmp_path):
+    machine.file("/usr/bin/containerd", f"#!/bin/sh\ntouch {tmp_path}/started\n", 0o755)
+    answer = run(host_root=machine.root, versions=False)
+    installed = {name: {**runtime, "version": None} for name, runtime in EXPECTED["installed"].items()}
+    assert answer["ansible_facts"]["kubelet_runtime"] == {**EXPECTED, "installed": installed}
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.mark.parametrize("check", [[], ["--check"]], ids=["run", "check"])
 def test_through_ansible(machine, check):
     environment = {
