@@ -26,6 +26,13 @@ options:
       - Set it when the target is a container that has the machine's root mounted somewhere, like C(/host).
     type: path
     default: /
+  runtime:
+    description:
+      - Which runtime is to be set up for GPUs, for C(to_set_up). V(auto) is the kubelet's.
+    type: str
+    choices: [auto, docker, containerd, crio]
+    default: auto
+    version_added: 0.1.0
   versions:
     description:
       - Whether to ask each runtime's program for its version. That starts a large program for each of them, and takes
@@ -65,7 +72,7 @@ EXAMPLES = r"""
 - name: Configure Docker wherever it is installed
   kubegpu.nvidia.docker_runtime_config:
     set_default: true
-  when: ansible_facts.kubelet_runtime.installed.docker is defined
+  when: "'docker' in ansible_facts.kubelet_runtime.to_set_up"
 """
 
 RETURN = r"""
@@ -114,6 +121,15 @@ ansible_facts:
           type: str
           returned: always
           sample: command line
+        to_set_up:
+          description:
+            - The runtimes to set up for GPUs. The one that O(runtime) names, or with V(auto) the kubelet's; where
+              neither is known, the only one that is installed, or CRI-O beside a containerd.
+            - Docker is among them wherever it is installed, since people use it beside Kubernetes too.
+          type: list
+          elements: str
+          returned: always
+          sample: [docker, containerd]
         installed:
           description: The runtimes on this machine by name, V(docker), V(containerd) and V(crio). One that is not
             installed has no key. A runtime counts as installed when its socket or its program exists.
@@ -151,12 +167,16 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "host_root": {"type": "path", "default": "/"},
+            "runtime": {"type": "str", "choices": ["auto", "docker", "containerd", "crio"], "default": "auto"},
             "versions": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
     kubelet_runtime = facts.gather(
-        module.params["host_root"], run=module.run_command, versions=module.params["versions"]
+        module.params["host_root"],
+        run=module.run_command,
+        versions=module.params["versions"],
+        wanted=module.params["runtime"],
     )
     module.exit_json(changed=False, ansible_facts={"kubelet_runtime": kubelet_runtime})
 

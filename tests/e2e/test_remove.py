@@ -245,10 +245,15 @@ def test_a_drain_that_is_refused_stops_the_run_and_gives_the_node_back(machine: 
     # the plugin's own pod has an emptyDir for its agent, which is not the reason
     assert "local storage" not in run.output
     given_back(machine, busy, before, run, "a PodDisruptionBudget keeps the pod default/web-")
-    # evicted, the pod has half a minute to end, which is longer than the drain waits
-    run = machine.playbook(*command)
+    # sleep, as a container's first process, ends when it is killed, and that is later than the drain waits
+    slow = pods.gpu_pod("slow", "exec sleep 86400", gpus=0)
+    slow["spec"].update(nodeName=busy, terminationGracePeriodSeconds=600)
+    machine.apply(slow)
+    wait_for("the slow pod", lambda: machine.get("pod", "slow")["status"]["phase"] == "Running")
+    run = machine.playbook(*command, "-e", '{"kubegpu_drain_options": {"wait_timeout": 5, "force": true}}')
     restarts_of_containerd(machine, "safe")
-    given_back(machine, busy, before, run, "the pods to be evicted had not ended in time: default/web-")
+    machine.kubectl("delete", "pod", "slow", "--force", "--grace-period=0")
+    given_back(machine, busy, before, run, "the pods to be evicted had not ended in time: default/slow. To do:")
     wait_for("the pod elsewhere", lambda: machine.get("deployment", "web")["status"].get("readyReplicas") == 2)
 
 

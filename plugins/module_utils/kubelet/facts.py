@@ -22,7 +22,9 @@ _DOCKERSHIM_OPTIONS = ("docker-endpoint", "network-plugin", "cni-bin-dir", "cni-
 _KEY = "containerRuntimeEndpoint"
 
 
-def gather(root: str = "/", run: Callable[..., Any] | None = None, versions: bool = True) -> dict[str, Any]:
+def gather(
+    root: str = "/", run: Callable[..., Any] | None = None, versions: bool = True, wanted: str = "auto"
+) -> dict[str, Any]:
     """The facts as the module returns them.
 
     Args:
@@ -30,6 +32,7 @@ def gather(root: str = "/", run: Callable[..., Any] | None = None, versions: boo
         run (Callable[[list[str]], tuple[int, str, str]] | None): runs a program; exit status, output and errors.
             None: no program is run, and versions stay unknown.
         versions (bool): whether the runtimes' programs are run for their versions.
+        wanted (str): the runtime that is to be set up, ``auto`` for the kubelet's.
 
     Returns:
         dict: see the module's documentation. The keys are the same whatever is known.
@@ -45,6 +48,7 @@ def gather(root: str = "/", run: Callable[..., Any] | None = None, versions: boo
         "source": source,
         "flavor": found["flavor"] if found else None,
         "installed": installed,
+        "to_set_up": runtimes.to_set_up(wanted, runtime, installed),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Any, Callable
+from typing import Any, Callable, Collection
 
 # Sockets, in the order of preference, and the program of each runtime. k3s and RKE2 bring a containerd of their own.
 SOCKETS = {
@@ -79,6 +79,23 @@ def version(run: Callable[..., Any], program: str) -> str | None:
     status, output, _errors = run([program, "--version"])
     match = re.search(r"\bv?(\d+\.\d+(?:\.\d+)?(?:-[0-9A-Za-z.]+)?)", output) if status == 0 else None
     return match.group(1) if match else None
+
+
+def to_set_up(wanted: str, runtime: str | None, installed: Collection[str]) -> list[str]:
+    """The runtimes that are to be set up for GPUs.
+
+    Args:
+        wanted (str): ``docker``, ``containerd``, ``crio``; ``auto``: the kubelet's.
+        runtime (str | None): the kubelet's; None: unknown.
+        installed (Collection[str]): those that are there.
+
+    Returns:
+        list[str]: among them Docker wherever it is, since people use it beside Kubernetes too.
+    """
+    # Without a kubelet and without Docker, what is there must be what is meant; CRI-O brings no containerd.
+    alone = next((name for name in ("docker", "crio", "containerd") if name in installed), None)
+    chosen = (runtime or alone) if wanted == "auto" else wanted
+    return [name for name in SOCKETS if name == chosen or (name == "docker" and name in installed)]
 
 
 def of_endpoint(endpoint: str) -> str | None:

@@ -29,6 +29,7 @@ EXPECTED = {
         },
         "docker": {"socket": "/run/docker.sock", "program": None, "version": None},
     },
+    "to_set_up": ["docker", "containerd"],
 }
 
 
@@ -71,6 +72,12 @@ def run(check=False, **arguments):
 def test_as_a_process(machine, check):
     answer = run(check, host_root=machine.root)
     assert (answer["changed"], answer["ansible_facts"]) == (False, {"kubelet_runtime": EXPECTED})
+
+
+def test_the_runtime_to_set_up_can_be_named(machine):
+    answer = run(host_root=machine.root, runtime="crio")
+    assert answer["ansible_facts"]["kubelet_runtime"] == {**EXPECTED, "to_set_up": ["docker", "crio"]}
+    assert "must be one of: auto, docker, containerd, crio" in run(host_root=machine.root, runtime="containerD")["msg"]
 
 
 def test_without_versions_no_runtime_is_started(machine, tmp_path):

@@ -203,4 +203,5 @@ def test_all_keys_of_a_bare_machine(tmp_path):
         "source": None,
         "flavor": None,
         "installed": {},
+        "to_set_up": [],
     }

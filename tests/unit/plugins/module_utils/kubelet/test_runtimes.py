@@ -52,3 +52,28 @@ def test_a_file_in_the_place_of_a_socket_and_a_program_that_cannot_run(tmp_path)
 )
 def test_version(answer, expected):
     assert runtimes.version(lambda arguments: answer, "/usr/bin/x") == expected
+
+
+ALL = {"docker", "containerd", "crio"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kubelets", "installed", "expected"),
+    [
+        ("auto", "containerd", {"containerd"}, ["containerd"]),
+        ("auto", "containerd", ALL, ["docker", "containerd"]),
+        ("auto", "docker", {"docker", "containerd"}, ["docker"]),
+        ("auto", "crio", {"crio", "containerd"}, ["crio"]),
+        ("auto", None, {"containerd"}, ["containerd"]),
+        ("auto", None, {"crio", "containerd"}, ["crio"]),
+        ("auto", None, {"docker", "containerd"}, ["docker"]),
+        ("auto", None, ALL, ["docker"]),
+        ("auto", None, set(), []),
+        ("docker", None, set(), ["docker"]),
+        ("docker", "containerd", {"containerd"}, ["docker"]),
+        ("containerd", "crio", ALL, ["docker", "containerd"]),
+        ("crio", None, {"containerd"}, ["crio"]),
+    ],
+)
+def test_to_set_up(wanted, kubelets, installed, expected):
+    assert runtimes.to_set_up(wanted, kubelets, installed) == expected
