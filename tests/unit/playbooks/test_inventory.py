@@ -36,7 +36,7 @@ def nodes(**variables: object) -> dict:
 
 @pytest.fixture
 def batches(tmp_path):
-    """A playbook of two lines, with the serial of site.yml."""
+    """A playbook of two tasks, taking nodes and bearing failures as site.yml does."""
     (source,) = [item for item in load(ROOT / "playbooks" / "site.yml") if item["name"] == "Prepare the nodes"]
     path = tmp_path / "batches.yml"
     tasks = [{"ansible.builtin.import_tasks": str(TASKS)}, {"ansible.builtin.fail": None, "when": "broken is defined"}]
