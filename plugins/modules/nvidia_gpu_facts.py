@@ -709,7 +709,7 @@ ansible_facts:
                   returned: always
                   sample: 87
                 memory_max_celsius:
-                  description: The same for the memory.
+                  description: The same for the memory. V(null) from nvidia-smi for Ada and newer GPUs.
                   type: int
                   returned: always
                   sample: 95
@@ -792,7 +792,7 @@ ansible_facts:
               returned: always
               contains:
                 state:
-                  description: V(not_supported), V(not_started), V(in_progress) or V(completed).
+                  description: V(not_started), V(in_progress) or V(completed).
                   type: str
                   returned: always
                   sample: null

@@ -8,9 +8,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,24 +16,19 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src")]
 
+from tests.gpu.daemon import try_daemon  # noqa: E402
 from tests.gpu.fields import FIELDS, Field, Value, agree, look_up, value_of  # noqa: E402
+from tests.gpu.rows import Row, table  # noqa: E402
 
 MODULE = "ansible_collections.kubegpu.nvidia.plugins.modules.nvidia_gpu_facts"
 # Facts that only the source itself or the moment decides.
 NOT_COMPARED = ("source",)
+# What nvidia-smi does not tell of newer GPUs.
+ONLY_NVML = ("temperature.memory_max_celsius",)
 
 
 class CheckError(Exception):
     """The check could not be made; the text says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    values: tuple[str, ...]
-    verdict: str  # ok, moves, DIFFERS, -
 
 
 def run(*command: str) -> str:
@@ -56,7 +49,7 @@ def facts_of(source: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", MODULE],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": {"sources": [source]}}),
-        env={**os.environ, "PYTHONPATH": str(collections)},
+        env={**os.environ, "PYTHONPATH": f"{collections}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -138,79 +131,12 @@ def compare_sources(nvml: dict[str, Any], smi: dict[str, Any]) -> Iterator[Row]:
             verdict = "moves"
         elif name.endswith("_bytes") and isinstance(a, int) and isinstance(b, int) and abs(a - b) < 1024 * 1024:
             verdict = "ok"  # nvidia-smi cuts memory to whole MiB
+        elif name in ONLY_NVML and b is None:
+            verdict = "-"
         else:
             verdict = "DIFFERS"
         secret = name in hidden or name.endswith("uuid")
         yield Row(path, tuple("(hidden)" if secret and v is not None else str(v) for v in (a, b)), verdict)
-
-
-async def try_daemon(facts: dict[str, Any]) -> list[Row]:
-    """The device plugin on these GPUs: registration, devices, one allocation, and a clean end."""
-    from tests.unit.devplugin.kubelet_stub import KubeletStub
-
-    split = any(gpu["mig"]["mode"] == "enabled" for gpu in facts["gpus"])
-    wanted = {gpu["uuid"] for gpu in facts["gpus"] if not gpu["lost"]}
-    resource = "nvidia.com/gpu"
-    rows = []
-    with tempfile.TemporaryDirectory(prefix="kubelet-") as folder:
-        async with KubeletStub(Path(folder)) as kubelet:
-            await kubelet.start()
-            daemon = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nvidia_devplugin", "--kubelet-socket", str(kubelet.socket),
-                "--http-address", "127.0.0.1:0",
-                env={**os.environ, "PYTHONPATH": str(ROOT / "files/devplugin/src")},
-                stderr=subprocess.PIPE,
-            )  # fmt: skip
-            logs = asyncio.create_task(daemon.stderr.read())  # type: ignore[union-attr]
-            try:
-                registration = await kubelet.registered()
-                rows.append(
-                    Row(
-                        "registers",
-                        (registration.resource_name, resource),
-                        verdict(registration.resource_name == resource),
-                    )
-                )
-                devices = await kubelet.devices(resource)
-                healthy = sorted(device for device, health in devices.items() if health == "Healthy")
-                same = split or set(devices) == wanted
-                rows.append(Row("offers the GPUs of the facts", (str(len(devices)), str(len(wanted))), verdict(same)))
-                rows.append(
-                    Row(
-                        "all are healthy", (str(len(healthy)), str(len(devices))), verdict(len(healthy) == len(devices))
-                    )
-                )
-                answer = await kubelet.allocate(resource, healthy[0])
-                given = answer.envs.get("NVIDIA_VISIBLE_DEVICES", "")
-                rows.append(
-                    Row("allocates one", ("(hidden)" if given else "nothing", "its id"), verdict(given == healthy[0]))
-                )
-            except AssertionError as error:
-                if daemon.returncode is None:
-                    daemon.kill()
-                words = (await logs).decode(errors="replace")[-2000:]
-                rows.append(Row(f"the daemon: {error}", (words, ""), "DIFFERS"))
-                return rows
-            finally:
-                if daemon.returncode is None:
-                    daemon.terminate()
-                status = await asyncio.wait_for(daemon.wait(), 30)
-                await logs
-            rows.append(Row("ends on SIGTERM with status", (str(status), "0"), verdict(status == 0)))
-    return rows
-
-
-def verdict(good: bool) -> str:
-    return "ok" if good else "DIFFERS"
-
-
-def table(title: str, heads: tuple[str, ...], rows: list[Row]) -> None:
-    print(f"\n### {title}\n\n| | {' | '.join(heads)} | |\n|{' --- |' * (len(heads) + 2)}")
-    for row in rows:
-        values = (value.replace("|", "/").replace("\n", " ") for value in row.values)
-        print(f"| {row.what} | {' | '.join(values)} | {row.verdict} |")
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("ok", "moves", "DIFFERS", "-")}
-    print(f"\n{', '.join(f'{number} {name}' for name, number in counts.items())}")
 
 
 def main() -> int:

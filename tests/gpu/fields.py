@@ -129,8 +129,10 @@ FIELDS = (
     Field("clocks.video_max_mhz", None, "max_clocks/video_clock", whole),
     Field("temperature.gpu_celsius", "temperature.gpu", "temperature/gpu_temp", whole, 0.2),
     Field("temperature.memory_celsius", "temperature.memory", "temperature/memory_temp", whole, 0.2),
-    Field("temperature.slowdown_celsius", None, "temperature/gpu_temp_slow_threshold", whole),
-    Field("temperature.shutdown_celsius", None, "temperature/gpu_temp_max_threshold", whole),
+    # From Ada on sums of the temperature and the distance to it, which are not read in one moment.
+    Field("temperature.gpu_max_celsius", None, "temperature/gpu_temp_max_gpu_threshold", whole, 0.03),
+    Field("temperature.slowdown_celsius", None, "temperature/gpu_temp_slow_threshold", whole, 0.03),
+    Field("temperature.shutdown_celsius", None, "temperature/gpu_temp_max_threshold", whole, 0.03),
     Field("fan_speed_percent", "fan.speed", "fan_speed", whole, 0.5),
     Field("utilization.gpu_percent", "utilization.gpu", "utilization/gpu_util", whole, 1),
     Field("utilization.memory_percent", "utilization.memory", "utilization/memory_util", whole, 1),

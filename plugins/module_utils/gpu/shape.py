@@ -75,7 +75,7 @@ RECOVERY_ACTIONS = {
 }
 
 # NVML's nvmlGpuFabricState_t.
-FABRIC_STATES = {0: "not_supported", 1: "not_started", 2: "in_progress", 3: "completed"}
+FABRIC_STATES = {1: "not_started", 2: "in_progress", 3: "completed"}
 
 _BUS_ID = re.compile(r"^(?:([0-9a-fA-F]{1,8}):)?([0-9a-fA-F]{2}):([0-9a-fA-F]{2})\.([0-7])$")
 

@@ -490,7 +490,7 @@ def _fabric(element: ElementTree.Element, fabric: dict[str, Any]) -> None:
     # Its tags are the only ones with capitals, which drivers write differently.
     values = {} if part is None else {child.tag.lower().replace("_", ""): (child.text or "").strip() for child in part}
     state = values.get("state", "").lower().replace(" ", "_")
-    if state in ("not_supported", "not_started", "in_progress", "completed"):
+    if state in ("not_started", "in_progress", "completed"):
         fabric["state"] = state
     if state == "completed":
         fabric["clique_id"] = int(values["cliqueid"]) if values.get("cliqueid", "").isdigit() else None
@@ -536,7 +536,26 @@ def _temperature(element: ElementTree.Element, gpu: dict[str, Any]) -> None:
         ("shutdown_celsius", "gpu_temp_max_threshold"),
     ):
         gpu["temperature"][field] = _number(element, "temperature/" + tag)
+    _limits(element, gpu["temperature"])
     gpu["fan_speed_percent"] = _number(element, "fan_speed")
+
+
+def _limits(element: ElementTree.Element, temperature: dict[str, Any]) -> None:
+    """Thresholds from Ada on: how far each is below the temperature at which the clocks go down ("T.Limit").
+
+    Of that of the memory nothing is told but the distance, so its maximum stays unknown.
+    """
+    now, left = temperature["gpu_celsius"], _number(element, "temperature/gpu_temp_tlimit")
+    if now is None or left is None:
+        return
+    for field, tag in (
+        ("gpu_max_celsius", "gpu_temp_max_gpu_tlimit_threshold"),
+        ("slowdown_celsius", "gpu_temp_slow_tlimit_threshold"),
+        ("shutdown_celsius", "gpu_temp_max_tlimit_threshold"),
+    ):
+        distance = _number(element, "temperature/" + tag)
+        if temperature[field] is None and distance is not None:
+            temperature[field] = now + left - distance
 
 
 def _processes(element: ElementTree.Element, gpu: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ static const struct number numbers[] = {
     {230, "recovery_action", false, false},
 };
 
-enum { FI_NVLINK_LINK_COUNT = 91, FI_NVLINK_GET_STATE = 165 };
+enum { FI_NVLINK_LINK_COUNT = 91, FI_NVLINK_GET_STATE = 165, FI_SHUTDOWN_TLIMIT = 193, FI_GPU_MAX_TLIMIT = 196 };
 
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t, unsigned int, unsigned int *);
 
@@ -46,11 +46,29 @@ static nvmlReturn_t link_count(nvmlDevice_t device, unsigned int *count) {
     return sim_leave(NVML_SUCCESS);
 }
 
+/* How far a threshold lies below the GPU's limit, negative above it; the memory's limit is its own maximum. */
+static nvmlReturn_t limit(nvmlDevice_t device, unsigned int id, int *celsius) {
+    static const char *const keys[] = {"temperature_shutdown", "temperature_slowdown", "temperature_memory_max",
+                                       "temperature_gpu_max"};
+    unsigned int margin, top, threshold;
+    const char *key = keys[id - FI_SHUTDOWN_TLIMIT];
+    if (sim_get_flag(device, "temperature_margin", &margin) != NVML_SUCCESS || !margin) return NVML_ERROR_NOT_SUPPORTED;
+    nvmlReturn_t result = sim_get_uint(device, key, &threshold);
+    if (result != NVML_SUCCESS) return result;
+    result = sim_get_uint(device, strstr(key, "memory") ? key : "temperature_gpu_max", &top);
+    *celsius = (int)top - (int)threshold;
+    return result;
+}
+
 static nvmlReturn_t one(nvmlDevice_t device, nvmlFieldValue_t *field) {
     field->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
     if (field->fieldId == FI_NVLINK_LINK_COUNT) return link_count(device, &field->value.uiVal);
     if (field->fieldId == FI_NVLINK_GET_STATE)
         return nvmlDeviceGetNvLinkState(device, field->scopeId, &field->value.uiVal);
+    if (field->fieldId >= FI_SHUTDOWN_TLIMIT && field->fieldId <= FI_GPU_MAX_TLIMIT) {
+        field->valueType = NVML_VALUE_TYPE_SIGNED_INT;
+        return limit(device, field->fieldId, &field->value.siVal);
+    }
     for (unsigned int i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const struct number *number = &numbers[i];
         if (number->id != field->fieldId) continue;

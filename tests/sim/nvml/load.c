@@ -97,6 +97,18 @@ NVML_API nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTempera
     return result;
 }
 
+/* How much hotter it may get before its clocks go down. */
+NVML_API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMarginTemperature_v1_t *out) {
+    unsigned int margin, now, top;
+    if (!out) return NVML_ERROR_INVALID_ARGUMENT;
+    if (out->version != NVML_STRUCT_VERSION(nvmlMarginTemperature_v1_t, 1)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    if (sim_get_flag(device, "temperature_margin", &margin) != NVML_SUCCESS || !margin) return NVML_ERROR_NOT_SUPPORTED;
+    nvmlReturn_t result = nvmlDeviceGetTemperature(device, 0, &now);
+    if (result == NVML_SUCCESS) result = sim_get_uint(device, "temperature_gpu_max", &top);
+    if (result == NVML_SUCCESS) out->marginTemperature = (int)top - (int)now;
+    return result;
+}
+
 /* Thresholds in NVML's order: shutdown, slowdown, memory maximum, GPU maximum. */
 NVML_API nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, unsigned int type,
                                                         unsigned int *celsius) {

@@ -128,8 +128,9 @@ NVML_API nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsign
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);
     if (result != NVML_SUCCESS) return result;
-    if (capable(call.gpu)) sim_number(sim_value(call.gpu, "mig_max_devices"), &value);
-    *count = (unsigned int)value; /* 0 on a GPU without MIG, as documented */
+    if (capable(call.gpu) && sim_mig_enabled(call.gpu))
+        sim_number(sim_value(call.gpu, "mig_max_devices"), &value);
+    *count = (unsigned int)value; /* 0 without MIG, and where it is off */
     return sim_leave(NVML_SUCCESS);
 }
 

@@ -88,6 +88,11 @@ typedef struct {
     int temperature;
 } nvmlTemperature_v1_t;
 
+typedef struct {
+    unsigned int version;
+    int marginTemperature;
+} nvmlMarginTemperature_v1_t;
+
 typedef union {
     double dVal;
     int siVal;
@@ -98,7 +103,7 @@ typedef union {
     unsigned short usVal;
 } nvmlValue_t;
 
-enum { NVML_VALUE_TYPE_UNSIGNED_INT = 1, NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = 3 };
+enum { NVML_VALUE_TYPE_UNSIGNED_INT = 1, NVML_VALUE_TYPE_UNSIGNED_LONG_LONG = 3, NVML_VALUE_TYPE_SIGNED_INT = 5 };
 
 typedef struct {
     unsigned int fieldId, scopeId;
@@ -191,6 +196,7 @@ _Static_assert(NVML_STRUCT_VERSION(nvmlPciInfoExt_v1_t, 1) == 0x01000040, "nvmlP
 _Static_assert(NVML_STRUCT_VERSION(nvmlGpuInstanceProfileInfo_v2_t, 2) == 0x02000098, "profile info v2");
 _Static_assert(NVML_STRUCT_VERSION(nvmlGpuFabricInfo_v2_t, 2) == 0x02000024, "fabric info v2");
 _Static_assert(NVML_STRUCT_VERSION(nvmlTemperature_v1_t, 1) == 0x0100000C, "nvmlTemperature_v1_t");
+_Static_assert(NVML_STRUCT_VERSION(nvmlMarginTemperature_v1_t, 1) == 0x01000008, "nvmlMarginTemperature_v1_t");
 _Static_assert(sizeof(nvmlPciInfo_t) == 68 && sizeof(nvmlEventData_t) == 32 && sizeof(nvmlProcessInfo_t) == 24,
                "sizes that carry no version word");
 

@@ -375,6 +375,7 @@ def make_gpu(model: Model, index: int, driver: str, seed: str, numa: int, cpus: 
     put("virtualization_mode", "None")
     put_memory(section, model)
     put_load(section, model)
+    put_driver(section, model, driver)
     put_ecc(section, model)
     put_mig(section, model)
     return section
@@ -406,7 +407,7 @@ def put_load(section: Section, model: Model) -> None:
     put("clocks_event_reasons", 1)
     put("pstate", 0 if model.nvswitch else 8)
     put("temperature", 31)
-    put("temperature_shutdown", 92)
+    put("temperature_shutdown", 95 if model.architecture == "Hopper" else 92)
     put("temperature_slowdown", 89)
     put("temperature_gpu_max", 87)
     if not model.graphics:
@@ -430,6 +431,15 @@ def put_load(section: Section, model: Model) -> None:
     put("display_mode", "on" if model.graphics else "off")
     put("display_active", "off")
     put("compute_mode", "Default")
+
+
+def put_driver(section: Section, model: Model, driver: str) -> None:
+    """What a GPU tells through newer drivers."""
+    branch = int(driver.split(".")[0])
+    if branch >= 550 and tuple(map(int, model.capability.split("."))) >= (8, 9):
+        section.set("temperature_margin", "yes")  # nvidia-smi then tells thresholds as distances ("T.Limit")
+    if branch >= 570:
+        section.set("recovery_action", 0)
 
 
 def put_ecc(section: Section, model: Model) -> None:

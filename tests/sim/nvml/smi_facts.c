@@ -191,11 +191,21 @@ static bool inforom(nvmlDevice_t device, int object, char *out) {
     return get(device, object, out, SMI_TEXT) == NVML_SUCCESS;
 }
 
-static bool memory_temperature(nvmlDevice_t device, int field, char *out) {
+static bool temperature_field(nvmlDevice_t device, int field, char *out) {
     nvmlFieldValue_t value = {.fieldId = (unsigned int)field};
     nvmlReturn_t (*get)(nvmlDevice_t, int, nvmlFieldValue_t *) = smi_function("nvmlDeviceGetFieldValues");
-    return get(device, 1, &value) == NVML_SUCCESS && value.nvmlReturn == NVML_SUCCESS &&
-           put(out, "%llu", value.value.uiVal);
+    if (get(device, 1, &value) != NVML_SUCCESS || value.nvmlReturn != NVML_SUCCESS) return false;
+    snprintf(out, SMI_TEXT, "%d", value.value.siVal);
+    return true;
+}
+
+static bool margin(nvmlDevice_t device, int argument, char *out) {
+    nvmlMarginTemperature_v1_t info = {.version = NVML_STRUCT_VERSION(nvmlMarginTemperature_v1_t, 1)};
+    nvmlReturn_t (*get)(nvmlDevice_t, nvmlMarginTemperature_v1_t *) = smi_function("nvmlDeviceGetMarginTemperature");
+    (void)argument;
+    if (get(device, &info) != NVML_SUCCESS) return false;
+    snprintf(out, SMI_TEXT, "%d", info.marginTemperature);
+    return true;
 }
 
 static bool recovery(nvmlDevice_t device, int field, char *out) {
@@ -210,7 +220,7 @@ enum { FABRIC_STATE, FABRIC_STATUS, FABRIC_CLIQUE, FABRIC_CLUSTER };
 
 /* Clique and cluster are those of a registration that is complete. */
 static bool fabric(nvmlDevice_t device, int which, char *out) {
-    static const char *const states[] = {"Not Supported", "Not Started", "In Progress", "Completed"};
+    static const char *const states[] = {NULL, "Not Started", "In Progress", "Completed"};
     nvmlGpuFabricInfo_t info;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlGpuFabricInfo_t *) = smi_function("nvmlDeviceGetGpuFabricInfo");
     if (get(device, &info) != NVML_SUCCESS) return false;
@@ -245,6 +255,12 @@ static bool of_system(nvmlDevice_t device, int argument, char *out) {
     return smi_system(names[argument], out);
 }
 
+/* Whether its XML is the one that nvsmi_device_v13.dtd describes. */
+static bool thirteen(nvmlDevice_t device, int branch, char *out) {
+    int major = 0;
+    return of_system(device, 0, out) && sscanf(out, "%d", &major) == 1 && major >= branch;
+}
+
 static bool count(nvmlDevice_t device, int argument, char *out) {
     (void)device, (void)argument;
     return put(out, "%llu", smi_count());
@@ -261,6 +277,7 @@ static const struct smi_fact facts[] = {
     {"timestamp", SPECIAL, "", 0, "", now},
     {"driver_version", SPECIAL, "", 0, "", of_system},
     {"cuda_version", SPECIAL, "", 1, "", of_system},
+    {"v13", SPECIAL, "", 570, "", thirteen},
     {"count", SPECIAL, "", 0, "", count},
     {"name", TEXT, "nvmlDeviceGetName", 0, "", NULL},
     {"gpu_name", TEXT, "nvmlDeviceGetName", 0, "", NULL},
@@ -362,7 +379,12 @@ static const struct smi_fact facts[] = {
     {"fabric.clique", SPECIAL, "", FABRIC_CLIQUE, "", fabric},
     {"fabric.cluster", SPECIAL, "", FABRIC_CLUSTER, "", fabric},
     {"temperature.gpu", NUMBER_OF, "nvmlDeviceGetTemperature", 0, "C", NULL},
-    {"temperature.memory", SPECIAL, "", 82, "C", memory_temperature},
+    {"temperature.gpu.tlimit", SPECIAL, "", 0, "C", margin},
+    {"temperature.memory", SPECIAL, "", 82, "C", temperature_field},
+    {"tlimit.shutdown", SPECIAL, "", 193, "C", temperature_field},
+    {"tlimit.slowdown", SPECIAL, "", 194, "C", temperature_field},
+    {"tlimit.memory_max", SPECIAL, "", 195, "C", temperature_field},
+    {"tlimit.gpu_max", SPECIAL, "", 196, "C", temperature_field},
     {"temperature.shutdown", NUMBER_OF, "nvmlDeviceGetTemperatureThreshold", 0, "C", NULL},
     {"temperature.slowdown", NUMBER_OF, "nvmlDeviceGetTemperatureThreshold", 1, "C", NULL},
     {"temperature.memory_max", NUMBER_OF, "nvmlDeviceGetTemperatureThreshold", 2, "C", NULL},

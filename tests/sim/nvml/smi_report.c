@@ -1,4 +1,4 @@
-/* `nvidia-smi -q -x` and `-q`: one outline, written as XML (nvsmi_device_v12.dtd) or as text. */
+/* `nvidia-smi -q -x` and `-q`: one outline, written as XML (nvsmi_device_v12.dtd, v13 from driver 570) or as text. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -8,7 +8,8 @@
 #define MAX_GPUS 64
 #define MAX_MIG 128
 
-/* A line is `tag fact`, `tag =literal`, `tag {` or `}`; `@name` stands for a part that is written by a function. */
+/* A line is `tag fact`, `tag =literal`, `tag {` or `}`; `@name` stands for a part that is written by a function.
+ * `?fact ` before a line: only where the GPU tells that fact; `!fact `: only where it does not. */
 static const char *const outline[] = {
     "product_name name", "product_brand brand", "product_architecture architecture", "display_mode display_mode",
     "display_active display_active", "persistence_mode persistence_mode", "addressing_mode =None",
@@ -24,7 +25,7 @@ static const char *const outline[] = {
     "gpu_operation_mode {", "current_gom =N/A", "pending_gom =N/A", "}", "c2c_mode =N/A",
     "gpu_virtualization_mode {", "virtualization_mode virtualization_mode", "host_vgpu_mode =N/A",
     "vgpu_heterogeneous_mode =N/A", "}",
-    "gpu_reset_status {", "reset_required =No", "drain_and_reset_recommended =No", "}",
+    "!v13 gpu_reset_status {", "!v13 reset_required =No", "!v13 drain_and_reset_recommended =No", "!v13 }",
     "gpu_recovery_action recovery_action",
     "gsp_firmware_version gsp_firmware_version",
     "ibmnpu {", "relaxed_ordering_mode =N/A", "}",
@@ -79,12 +80,20 @@ static const char *const outline[] = {
     "row_remapper_histogram_partial remapped_rows.histogram.partial",
     "row_remapper_histogram_low remapped_rows.histogram.low",
     "row_remapper_histogram_none remapped_rows.histogram.none", "}", "}",
-    "temperature {", "gpu_temp temperature.gpu", "gpu_temp_tlimit =N/A",
-    "gpu_temp_max_threshold temperature.shutdown", "gpu_temp_slow_threshold temperature.slowdown",
-    "gpu_temp_max_gpu_threshold temperature.gpu_max", "gpu_target_temperature =N/A",
-    "memory_temp temperature.memory", "gpu_temp_max_mem_threshold temperature.memory_max", "}",
+    "temperature {", "gpu_temp temperature.gpu", "gpu_temp_tlimit temperature.gpu.tlimit",
+    "!temperature.gpu.tlimit gpu_temp_max_threshold temperature.shutdown",
+    "!temperature.gpu.tlimit gpu_temp_slow_threshold temperature.slowdown",
+    "!temperature.gpu.tlimit gpu_temp_max_gpu_threshold temperature.gpu_max",
+    "?temperature.gpu.tlimit gpu_temp_max_tlimit_threshold tlimit.shutdown",
+    "?temperature.gpu.tlimit gpu_temp_slow_tlimit_threshold tlimit.slowdown",
+    "?temperature.gpu.tlimit gpu_temp_max_gpu_tlimit_threshold tlimit.gpu_max",
+    "gpu_target_temperature =N/A", "memory_temp temperature.memory",
+    "!temperature.gpu.tlimit gpu_temp_max_mem_threshold temperature.memory_max",
+    "?temperature.gpu.tlimit gpu_temp_max_mem_tlimit_threshold tlimit.memory_max", "}",
     "supported_gpu_target_temp {", "gpu_target_temp_min =N/A", "gpu_target_temp_max =N/A", "}",
-    "gpu_power_readings {", "power_state pstate", "power_draw power.draw", "current_power_limit power.limit",
+    "gpu_power_readings {", "power_state pstate", "!v13 power_draw power.draw",
+    "?v13 average_power_draw power.draw.average", "?v13 instant_power_draw power.draw.instant",
+    "current_power_limit power.limit",
     "requested_power_limit power.limit", "default_power_limit power.default_limit",
     "min_power_limit power.min_limit", "max_power_limit power.max_limit", "}",
     "clocks {", "graphics_clock clocks.gr", "sm_clock clocks.sm", "mem_clock clocks.mem", "video_clock clocks.video",
@@ -252,7 +261,12 @@ static void processes(struct writer *to, nvmlDevice_t device) {
 static void outline_line(struct writer *to, const char *line, nvmlDevice_t device, char parts[][64], int *depth) {
     char tag[64];
     const char *rest = strchr(line, ' ');
-    if (!strcmp(line, "@mig_devices")) mig_devices(to, device);
+    if (*line == '?' || *line == '!') {
+        char name[64], value[SMI_TEXT];
+        snprintf(name, sizeof name, "%.*s", (int)(rest - line - 1), line + 1);
+        if (smi_fact_read(smi_fact_find(name), device, value) == (*line == '?'))
+            outline_line(to, rest + 1, device, parts, depth);
+    } else if (!strcmp(line, "@mig_devices")) mig_devices(to, device);
     else if (!strcmp(line, "@processes")) processes(to, device);
     else if (!strcmp(line, "}")) close_part(to, parts[--*depth]);
     else {
@@ -285,8 +299,10 @@ static int report(bool xml) {
     time_t seconds = time(NULL);
     struct tm local;
     unsigned int count = smi_all(devices, MAX_GPUS);
-    puts(xml ? "<?xml version=\"1.0\" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM \"nvsmi_device_v12.dtd\">\n<nvidia_smi_log>"
-             : "\n==============NVSMI LOG==============\n");
+    if (xml)
+        printf("<?xml version=\"1.0\" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM \"nvsmi_device_%s.dtd\">\n<nvidia_smi_log>\n",
+               smi_fact_read(smi_fact_find("v13"), NULL, text) ? "v13" : "v12");
+    else puts("\n==============NVSMI LOG==============\n");
     strftime(text, sizeof text, "%a %b %e %H:%M:%S %Y", localtime_r(&seconds, &local));
     leaf(&to, "timestamp", text);
     smi_system("driver_version", text);

@@ -288,6 +288,8 @@ async def test_a_daemon_is_scraped(kubelet, start, driver, tmp_path):
         first, second = await kubelet.devices(RESOURCE)
         await kubelet.allocate(RESOURCE, first)
         pods.pods["default", "train", "main", RESOURCE] = [first]
+        for gpu in (0, 1):
+            driver("set", gpu, "memory_used_mib", 1024)
         driver("xid", 1, 79)
         await kubelet.devices(RESOURCE, lambda devices: "Unhealthy" in devices.values())
         await kubelet.restart()
@@ -316,6 +318,8 @@ async def test_a_daemon_is_scraped(kubelet, start, driver, tmp_path):
                 *("temperature_celsius", "power_watts"),
             )
         }
+        # the driver's own share is not in use, as nvidia-smi counts
+        assert {v for (name, _), v in parsed(page).items() if name == "nvidia_gpu_memory_used_bytes"} == {2**30}
         assert parsed(page)["process_resident_memory_bytes", frozenset()] > 2**20
         # reading the telemetry took no initialisation away from the thread that follows events
         driver("xid", 0, 79)

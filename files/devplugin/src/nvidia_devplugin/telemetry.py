@@ -59,7 +59,10 @@ def _reading(index: int) -> Reading | None:
         uuid, model = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
     except pynvml.NVMLError:
         return None  # lost; its health says so
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    # Version 2 leaves out what the driver keeps for itself, as nvidia-smi does; drivers before 510 know version 1 alone.
+    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2) or _ask(
+        pynvml.nvmlDeviceGetMemoryInfo, handle
+    )
     rates = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
     return Reading(

@@ -1,5 +1,7 @@
 """Reading nvidia-smi: XML of several driver generations, and the ways in which it fails."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -501,6 +503,35 @@ def test_recovery_action(text, expected):
     part = samples.element("gpu_recovery_action", text)
     document = samples.document(samples.h100_of_550().replace("</gpu>", part + "</gpu>"), driver="1", cuda="2")
     assert smi.parse(document)["gpus"][0]["recovery_action"] == expected
+
+
+@pytest.mark.parametrize(
+    ("margin", "expected"),
+    [
+        pytest.param("46 C", {"gpu_max_celsius": 87, "slowdown_celsius": 89, "shutdown_celsius": 95}, id="distances"),
+        pytest.param("N/A", dict.fromkeys(("gpu_max_celsius", "slowdown_celsius", "shutdown_celsius")), id="unknown"),
+    ],
+)
+def test_thresholds_of_newer_gpus_are_told_as_distances(margin, expected):
+    # As an H100 with driver 580.159.04 told them; NVML said 87, 89 and 95 for the same board.
+    part = samples.element(
+        "temperature",
+        samples.element("gpu_temp", "41 C"),
+        samples.element("gpu_temp_tlimit", margin),
+        samples.element("gpu_temp_max_tlimit_threshold", "-8 C"),
+        samples.element("gpu_temp_slow_tlimit_threshold", "-2 C"),
+        samples.element("gpu_temp_max_gpu_tlimit_threshold", "0 C"),
+        samples.element("memory_temp", "44 C"),
+        samples.element("gpu_temp_max_mem_tlimit_threshold", "0 C"),
+    )
+    text = re.sub(r"<temperature>.*?</temperature>\n", part, samples.h100_of_550(), flags=re.DOTALL)
+    (gpu,) = smi.parse(samples.document(text, driver="580.159.04", cuda="13.0", dtd="v13"))["gpus"]
+    assert gpu["temperature"] == {
+        "gpu_celsius": 41,
+        "memory_celsius": 44,
+        "memory_max_celsius": None,
+        **expected,
+    }
 
 
 @pytest.mark.parametrize(
