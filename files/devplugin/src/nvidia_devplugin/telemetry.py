@@ -59,7 +59,7 @@ def _reading(index: int) -> Reading | None:
         uuid, model = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
     except pynvml.NVMLError:
         return None  # lost; its health says so
-    # Version 2 leaves out what the driver keeps for itself, as nvidia-smi does; drivers before 510 know version 1 alone.
+    # Version 2 leaves out what the driver keeps for itself, as nvidia-smi does; before 510 there is only version 1.
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2) or _ask(
         pynvml.nvmlDeviceGetMemoryInfo, handle
     )
