@@ -12,17 +12,17 @@ struct number {
 };
 
 static const struct number numbers[] = {
-    {1, "ecc_mode", false, true},
-    {2, "ecc_mode_pending", false, true},
-    {31, "retired_pages_pending", false, true},
+    {1, "ecc_mode", true, true},
+    {2, "ecc_mode_pending", true, true},
+    {31, "retired_pages_pending", true, true},
     {82, "temperature_memory", false, false},
     {83, "energy_mj", true, false},
     {90, "nvlink_mbps", false, false},
     {94, "pcie_replay_counter", false, false},
-    {142, "remapped_rows_corrected", false, false},
-    {143, "remapped_rows_uncorrected", false, false},
-    {144, "remapped_rows_pending", false, true},
-    {145, "remapped_rows_failure", false, true},
+    {142, "remapped_rows_corrected", true, false},
+    {143, "remapped_rows_uncorrected", true, false},
+    {144, "remapped_rows_pending", true, true},
+    {145, "remapped_rows_failure", true, true},
     {164, "nvlink_mbps", false, false},
     {185, "power_draw_mw", false, false},
     {186, "power_draw_mw", false, false},
@@ -72,10 +72,11 @@ static nvmlReturn_t one(nvmlDevice_t device, nvmlFieldValue_t *field) {
     for (unsigned int i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const struct number *number = &numbers[i];
         if (number->id != field->fieldId) continue;
+        if (number->wide) field->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG; /* as a real H100 has it */
+        /* the union is cleared, so that the wide value of a flag is the narrow one */
         if (number->flag) return sim_get_flag(device, number->key, &field->value.uiVal);
-        if (!number->wide) return sim_get_uint(device, number->key, &field->value.uiVal);
-        field->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
-        return sim_get_u64(device, number->key, &field->value.ullVal);
+        if (number->wide) return sim_get_u64(device, number->key, &field->value.ullVal);
+        return sim_get_uint(device, number->key, &field->value.uiVal);
     }
     return NVML_ERROR_NOT_SUPPORTED;
 }
