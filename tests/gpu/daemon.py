@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.bench.calls import cpu_seconds
 from tests.gpu.fault import NO_CUDA
+from tests.gpu.fields import FIELDS, agree, look_up
 from tests.gpu.rows import Row, compared, verdict
-from tests.unit.devplugin.kubelet_stub import TIMEOUT, KubeletStub
+from tests.unit.devplugin.daemon_process import Daemon
+from tests.unit.devplugin.kubelet_stub import KubeletStub
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOURCE = "nvidia.com/gpu"
@@ -26,144 +31,107 @@ APPLICATION = (13, 31, 43, 45)
 """XIDs that a stray address may bring. The default policy ignores them: here they count as transient."""
 QUIET = 3
 """Seconds that such an XID holds the GPU back in this check."""
-PAGE_LINE = re.compile(r"(?P<name>\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$")
 TELEMETRY = {
-    "memory_total_bytes": ("nvidia_gpu_memory_total_bytes", "memory_total_bytes", 0.0),
-    "memory_used_bytes": ("nvidia_gpu_memory_used_bytes", "memory_used_bytes", 0.2),
-    "temperature": ("nvidia_gpu_temperature_celsius", "temperature.gpu_celsius", 0.2),
-    "power": ("nvidia_gpu_power_watts", "power.draw_watts", 0.5),
+    "nvidia_gpu_memory_total_bytes": "memory_total_bytes",
+    "nvidia_gpu_memory_used_bytes": "memory_used_bytes",
+    "nvidia_gpu_temperature_celsius": "temperature.gpu_celsius",
+    "nvidia_gpu_power_watts": "power.draw_watts",
 }
-"""What a scrape says: metric, the fact beside it, and by what share both may differ, as time goes by."""
+"""What a scrape says, and the fact that says the same."""
 
 
-class Daemon:
-    """The daemon's process, as one check runs it."""
+@dataclass
+class Checked:
+    """A daemon on this machine's GPUs, the kubelet that it serves, and the folder of its files."""
 
-    def __init__(self, folder: Path, kubelet: KubeletStub) -> None:
-        self.folder = folder
-        self.kubelet = kubelet
-        self.lines: list[str] = []
-        self.process: asyncio.subprocess.Process
-        self.took = 0.0  # seconds from start to Register
+    daemon: Daemon
+    kubelet: KubeletStub
+    folder: Path
+    took: float = 0.0  # seconds from start to Register
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Daemon]:
-        config = self.folder / "config.json"
-        xids = dict.fromkeys(APPLICATION, "transient")
-        health = {"xids": {str(xid): policy for xid, policy in xids.items()}, "quietPeriod": f"{QUIET}s"}
-        config.write_text(json.dumps({"version": "v1", "kubegpu": {"health": health}}))
-        began, before = time.monotonic(), len(self.kubelet.registrations)
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "nvidia_devplugin", "--kubelet-socket", str(self.kubelet.socket),
-            "--http-address", "127.0.0.1:0", "--gpu-telemetry", "--labels-file", str(self.folder / "labels"),
-            "--config-file", str(config), "--log-format", "json",
+    async def samples(self) -> list[Sample]:
+        """What a scrape says."""
+        _, page = await self.daemon.get("/metrics")
+        return [sample for family in text_string_to_metric_families(page + "\n") for sample in family.samples]
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Checked]:
+    """A daemon that has registered with a kubelet stub."""
+    sockets, config = folder / "device-plugins", folder / "config.json"
+    sockets.mkdir()
+    xids = {str(xid): "transient" for xid in APPLICATION}
+    health = {"xids": xids, "quietPeriod": f"{QUIET}s"}
+    config.write_text(json.dumps({"version": "v1", "kubegpu": {"health": health}}))
+    async with KubeletStub(sockets) as kubelet:
+        await kubelet.start()
+        began = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "nvidia_devplugin", "--kubelet-socket", str(kubelet.socket),
+            "--http-address", "127.0.0.1:0", "--gpu-telemetry", "--labels-file", str(folder / "labels"),
+            "--config-file", str(config),
             env={**os.environ, "PYTHONPATH": f"{ROOT / 'files/devplugin/src'}:{os.environ.get('PYTHONPATH', '')}"},
             stderr=subprocess.PIPE,
         )  # fmt: skip
-        reading = asyncio.create_task(self._read())
+        checked = Checked(Daemon(process), kubelet, folder)
         try:
-            await self.kubelet.registered(before + 1)
-            self.took = time.monotonic() - began
-            yield self
+            await kubelet.registered()
+            checked.took = time.monotonic() - began
+            yield checked
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log: {' '.join(checked.daemon.lines)[-2000:]}") from error
         finally:
-            if self.process.returncode is None:
-                self.process.terminate()
-            await asyncio.wait_for(self.process.wait(), 30)
-            await reading
-
-    async def _read(self) -> None:
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.lines.append(line.decode(errors="replace").rstrip())
-
-    async def logged(self, event: str) -> dict[str, Any]:
-        """The line about an event, once there is one."""
-        end = time.monotonic() + TIMEOUT
-        while time.monotonic() < end:
-            for line in self.lines:
-                with contextlib.suppress(ValueError):
-                    entry: dict[str, Any] = json.loads(line)
-                    if entry.get("event") == event:
-                        return entry
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"its log has no {event} within {TIMEOUT:.0f} s")
-
-    async def page(self, path: str) -> str:
-        """What /readyz or /metrics answers."""
-        url = f"http://{(await self.logged('probes_listening'))['address']}{path}"
-
-        def get() -> str:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                text: str = answer.read().decode()
-                return text
-
-        return await asyncio.to_thread(get)
-
-    async def metrics(self) -> dict[tuple[str, str], float]:
-        """The samples of a scrape by name and labels."""
-        matches = map(PAGE_LINE.match, (await self.page("/metrics")).splitlines())
-        return {(m["name"], m["labels"] or ""): float(m["value"]) for m in matches if m}
-
-    def resident(self) -> str:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        kibibytes = int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
-        return f"{kibibytes / 1024:.1f} MiB"
+            if process.returncode is None:
+                process.terminate()
+            await checked.daemon.exit()
 
 
 async def try_daemon(facts: dict[str, Any]) -> list[Row]:
     """Registration, devices, an allocation, labels, telemetry, a fault's way through, and a clean end."""
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="kubelet-") as name:
-        folder = Path(name)
-        sockets = folder / "device-plugins"
-        sockets.mkdir()
-        async with KubeletStub(sockets) as kubelet:
-            await kubelet.start()
-            daemon = Daemon(folder, kubelet)
-            try:
-                async with daemon.running():
-                    rows += await served(daemon, facts)
-                    rows += await labels(daemon, facts)
-                    rows += await telemetry(daemon, facts)
-                    rows += await fault(daemon, facts)
-                    rows += await idle(daemon)
-                rows.append(compared("ends on SIGTERM with status", daemon.process.returncode, 0))
-            except AssertionError as error:
-                rows.append(Row(f"the daemon: {error}", (" ".join(daemon.lines)[-2000:], ""), "DIFFERS"))
+    with tempfile.TemporaryDirectory(prefix="kubelet-") as folder:
+        try:
+            async with running(Path(folder)) as checked:
+                for part in (served, labels, telemetry, fault):
+                    rows += await part(checked, facts)
+                rows += await idle(checked)
+            rows.append(compared("ends on SIGTERM with status", checked.daemon.process.returncode, 0))
+        except AssertionError as error:
+            rows.append(Row("the daemon", (str(error), ""), "DIFFERS"))
     return rows
 
 
-async def served(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
+async def served(checked: Checked, facts: dict[str, Any]) -> list[Row]:
     """What the kubelet is told, and given for one device."""
     split = any(gpu["mig"]["mode"] == "enabled" for gpu in facts["gpus"])
     wanted = {gpu["uuid"] for gpu in facts["gpus"] if not gpu["lost"]}
-    devices = await daemon.kubelet.devices(RESOURCE)
+    devices = await checked.kubelet.devices(RESOURCE)
     healthy = sorted(device for device, health in devices.items() if health == "Healthy")
     nodes = {gpu["uuid"]: gpu["pci"]["numa_node"] for gpu in facts["gpus"] if gpu["pci"]["numa_node"] is not None}
     rows = [
-        Row("start to Register", (f"{daemon.took * 1000:.0f} ms", ""), "-"),
-        compared("registers", daemon.kubelet.registrations[-1].resource_name, RESOURCE),
+        Row("start to Register", (f"{checked.took * 1000:.0f} ms", ""), "-"),
+        compared("registers", checked.kubelet.registrations[-1].resource_name, RESOURCE),
         Row(
             "offers the GPUs of the facts",
             (str(len(devices)), str(len(wanted))),
             verdict(split or set(devices) == wanted),
         ),
         compared("all are healthy", len(healthy), len(devices)),
-        compared("their NUMA nodes are those of the facts", daemon.kubelet.endpoints[RESOURCE].topology, nodes,
+        compared("their NUMA nodes are those of the facts", checked.kubelet.endpoints[RESOURCE].topology, nodes,
                  hidden=True),
-        compared("/readyz", (await daemon.page("/readyz")).strip(), "ok"),
+        compared("/readyz", await checked.daemon.get("/readyz"), (200, "ok")),
     ]  # fmt: skip
     if healthy:
-        answer = await daemon.kubelet.allocate(RESOURCE, healthy[0])
+        answer = await checked.kubelet.allocate(RESOURCE, healthy[0])
         given = answer.envs.get("NVIDIA_VISIBLE_DEVICES", "")
         rows.append(compared("allocates one: the container gets its id", given, healthy[0], hidden=True))
     return rows
 
 
-async def labels(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
+async def labels(checked: Checked, facts: dict[str, Any]) -> list[Row]:
     """The node's labels, as far as the facts say the same."""
-    await daemon.logged("labels_written")
-    lines = (daemon.folder / "labels").read_text().splitlines()
+    await checked.daemon.logged("labels_written")
+    lines = (checked.folder / "labels").read_text().splitlines()
     found = dict(line.removeprefix("nvidia.com/").split("=", 1) for line in lines)
     gpu = facts["gpus"][0]
     major, minor = (gpu["compute_capability"] or ".").split(".")
@@ -183,28 +151,23 @@ async def labels(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
     return [compared(f"label {key}", found.get(key), value) for key, value in wanted.items()]
 
 
-async def telemetry(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
+async def telemetry(checked: Checked, facts: dict[str, Any]) -> list[Row]:
     """What a scrape says of each GPU."""
-    samples = await daemon.metrics()
+    found = {(sample.name, sample.labels.get("gpu")): sample.value for sample in await checked.samples()}
+    fields = {field.fact: field for field in FIELDS}
     rows = []
     for gpu in facts["gpus"]:
-        for what, (metric, path, share) in TELEMETRY.items():
-            wanted: Any = gpu
-            for key in path.split("."):
-                wanted = wanted[key]
-            found = next((v for (n, text), v in samples.items() if n == metric and gpu["uuid"] in text), None)
-            if found is None or wanted is None:
-                good = found is wanted
-            else:
-                good = abs(found - wanted) <= max(share * max(abs(found), abs(wanted)), 3 if share else 0)
-            rows.append(Row(f"{gpu['index']}: metric {what}", (str(found), str(wanted)), verdict(good)))
+        for metric, fact in TELEMETRY.items():
+            value, wanted = found.get((metric, gpu["uuid"])), look_up(gpu, fact)
+            good = agree(fields[fact], value, wanted)
+            rows.append(Row(f"{gpu['index']}: {metric}", (str(value), str(wanted)), verdict(good)))
     return rows
 
 
-async def fault(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
+async def fault(checked: Checked, facts: dict[str, Any]) -> list[Row]:
     """A program's fault on a real GPU: the XID reaches the kubelet, and the GPU is offered again after a quiet time."""
     gpu = min((one for one in facts["gpus"] if not one["lost"]), key=lambda one: str(one["pci"]["bus_id"]))
-    update = len(daemon.kubelet.endpoints[RESOURCE].updates)
+    update = len(checked.kubelet.endpoints[RESOURCE].updates)
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.gpu.fault", "0", cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -214,32 +177,27 @@ async def fault(daemon: Daemon, facts: dict[str, Any]) -> list[Row]:
     rows = [Row("a program's fault is made", (said, ""), verdict(program.returncode == 0))]
     if program.returncode != 0:
         return rows
-    marked = await daemon.kubelet.devices(RESOURCE, lambda devices: devices.get(gpu["uuid"]) == "Unhealthy")
+    marked = await checked.kubelet.devices(RESOURCE, lambda devices: devices.get(gpu["uuid"]) == "Unhealthy")
     others = [health for device, health in marked.items() if device != gpu["uuid"]]
     rows.append(Row("its GPU becomes unhealthy, and no other", (str(len(marked) - len(others)), "1"),
                     verdict(set(others) <= {"Healthy"})))  # fmt: skip
-    samples = await daemon.metrics()
-    xids = {text: value for (name, text), value in samples.items() if name == "nvidia_devplugin_xids_total"}
-    codes = sorted(re.findall(r'xid="(\d+)"', " ".join(xids)))
-    known = bool(xids) and all(f'gpu="{gpu["uuid"]}"' in text for text in xids)
-    rows.append(Row("the XIDs are this GPU's", (", ".join(codes), ", ".join(map(str, APPLICATION))), verdict(known)))
-    await daemon.kubelet.devices(RESOURCE, lambda devices: devices.get(gpu["uuid"]) == "Healthy")
-    seen = [one.get(gpu["uuid"]) for one in daemon.kubelet.endpoints[RESOURCE].updates[update:]]
+    xids = [sample.labels for sample in await checked.samples() if sample.name == "nvidia_devplugin_xids_total"]
+    codes = ", ".join(sorted(labels["xid"] for labels in xids))
+    known = bool(xids) and all(labels["gpu"] == gpu["uuid"] for labels in xids)
+    rows.append(Row("the XIDs are this GPU's", (codes, ", ".join(map(str, APPLICATION))), verdict(known)))
+    await checked.kubelet.devices(RESOURCE, lambda devices: devices.get(gpu["uuid"]) == "Healthy")
+    seen = [one.get(gpu["uuid"]) for one in checked.kubelet.endpoints[RESOURCE].updates[update:]]
     rows.append(compared("it is offered again after a quiet time", ", ".join(map(str, seen)), "Unhealthy, Healthy"))
     return rows
 
 
-async def idle(daemon: Daemon, seconds: float = 12.0) -> list[Row]:
-    """What the daemon takes when nothing happens: its checks of the driver are in it."""
-
-    def ticks() -> int:
-        fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-
-    before = ticks()
+async def idle(checked: Checked, seconds: float = 6.0) -> list[Row]:
+    """What the daemon takes when nothing happens: a check of the driver is in it."""
+    before = cpu_seconds(checked.daemon.process.pid)
     await asyncio.sleep(seconds)
-    used = (ticks() - before) / os.sysconf("SC_CLK_TCK")
+    used = cpu_seconds(checked.daemon.process.pid) - before
+    resident = next(s.value for s in await checked.samples() if s.name == "process_resident_memory_bytes")
     return [
         Row("idle, share of a core", (f"{used / seconds:.2%}", ""), "-"),
-        Row("resident memory", (daemon.resident(), ""), "-"),
+        Row("resident memory", (f"{resident / 1024**2:.1f} MiB", ""), "-"),
     ]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A program with a fault of the commonest kind: its kernel writes to an address that is not its own.
 
 usage: python -m tests.gpu.fault INDEX        INDEX as CUDA counts: in the order of the PCI addresses

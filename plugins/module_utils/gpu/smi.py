@@ -20,6 +20,7 @@ from . import topology
 from .errors import NVML_KINDS, SourceError
 from .shape import (
     CLOCK_EVENT_REASONS,
+    FABRIC_STATES,
     architecture_of,
     bus_id,
     empty_gpu,
@@ -490,7 +491,7 @@ def _fabric(element: ElementTree.Element, fabric: dict[str, Any]) -> None:
     # Its tags are the only ones with capitals, which drivers write differently.
     values = {} if part is None else {child.tag.lower().replace("_", ""): (child.text or "").strip() for child in part}
     state = values.get("state", "").lower().replace(" ", "_")
-    if state in ("not_started", "in_progress", "completed"):
+    if state in FABRIC_STATES.values():
         fabric["state"] = state
     if state == "completed":
         fabric["clique_id"] = int(values["cliqueid"]) if values.get("cliqueid", "").isdigit() else None

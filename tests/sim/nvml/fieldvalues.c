@@ -36,6 +36,7 @@ static const struct number numbers[] = {
 enum { FI_NVLINK_LINK_COUNT = 91, FI_NVLINK_GET_STATE = 165, FI_SHUTDOWN_TLIMIT = 193, FI_GPU_MAX_TLIMIT = 196 };
 
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t, unsigned int, unsigned int *);
+nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t, unsigned int, unsigned int *);
 
 static nvmlReturn_t link_count(nvmlDevice_t device, unsigned int *count) {
     struct sim_call call;
@@ -48,14 +49,12 @@ static nvmlReturn_t link_count(nvmlDevice_t device, unsigned int *count) {
 
 /* How far a threshold lies below the GPU's limit, negative above it; the memory's limit is its own maximum. */
 static nvmlReturn_t limit(nvmlDevice_t device, unsigned int id, int *celsius) {
-    static const char *const keys[] = {"temperature_shutdown", "temperature_slowdown", "temperature_memory_max",
-                                       "temperature_gpu_max"};
-    unsigned int margin, top, threshold;
-    const char *key = keys[id - FI_SHUTDOWN_TLIMIT];
+    enum { MEMORY_MAX = 2, GPU_MAX = 3 }; /* the fields stand in the order of the thresholds */
+    unsigned int margin, top, threshold, type = id - FI_SHUTDOWN_TLIMIT;
     if (sim_get_flag(device, "temperature_margin", &margin) != NVML_SUCCESS || !margin) return NVML_ERROR_NOT_SUPPORTED;
-    nvmlReturn_t result = sim_get_uint(device, key, &threshold);
+    nvmlReturn_t result = nvmlDeviceGetTemperatureThreshold(device, type, &threshold);
     if (result != NVML_SUCCESS) return result;
-    result = sim_get_uint(device, strstr(key, "memory") ? key : "temperature_gpu_max", &top);
+    result = nvmlDeviceGetTemperatureThreshold(device, type == MEMORY_MAX ? MEMORY_MAX : GPU_MAX, &top);
     *celsius = (int)top - (int)threshold;
     return result;
 }

@@ -191,11 +191,18 @@ static bool inforom(nvmlDevice_t device, int object, char *out) {
     return get(device, object, out, SMI_TEXT) == NVML_SUCCESS;
 }
 
-static bool temperature_field(nvmlDevice_t device, int field, char *out) {
+static bool get_field(nvmlDevice_t device, int field, nvmlValue_t *out) {
     nvmlFieldValue_t value = {.fieldId = (unsigned int)field};
     nvmlReturn_t (*get)(nvmlDevice_t, int, nvmlFieldValue_t *) = smi_function("nvmlDeviceGetFieldValues");
     if (get(device, 1, &value) != NVML_SUCCESS || value.nvmlReturn != NVML_SUCCESS) return false;
-    snprintf(out, SMI_TEXT, "%d", value.value.siVal);
+    *out = value.value;
+    return true;
+}
+
+static bool temperature_field(nvmlDevice_t device, int field, char *out) {
+    nvmlValue_t value;
+    if (!get_field(device, field, &value)) return false;
+    snprintf(out, SMI_TEXT, "%d", value.siVal);
     return true;
 }
 
@@ -210,10 +217,8 @@ static bool margin(nvmlDevice_t device, int argument, char *out) {
 
 static bool recovery(nvmlDevice_t device, int field, char *out) {
     static const char *const words[] = {"None", "Reset", "Reboot", "Drain P2P", "Drain and Reset"};
-    nvmlFieldValue_t value = {.fieldId = (unsigned int)field};
-    nvmlReturn_t (*get)(nvmlDevice_t, int, nvmlFieldValue_t *) = smi_function("nvmlDeviceGetFieldValues");
-    return get(device, 1, &value) == NVML_SUCCESS && value.nvmlReturn == NVML_SUCCESS &&
-           word(words, sizeof words / sizeof *words, value.value.uiVal, out);
+    nvmlValue_t value;
+    return get_field(device, field, &value) && word(words, sizeof words / sizeof *words, value.uiVal, out);
 }
 
 enum { FABRIC_STATE, FABRIC_STATUS, FABRIC_CLIQUE, FABRIC_CLUSTER };

@@ -15,7 +15,8 @@ import pytest
 
 from nvidia_devplugin.agent.decide import ACK, ACK_RESULT, FAULTS, FEATURES, OWNED
 from tests.unit.devplugin.api_stub import NODE, ApiStub
-from tests.unit.devplugin.conftest import ROOT, Daemon
+from tests.unit.devplugin.conftest import ROOT
+from tests.unit.devplugin.daemon_process import Daemon
 from tests.unit.devplugin.kubelet_stub import TIMEOUT
 
 RESOURCE = "nvidia.com/gpu"

@@ -63,7 +63,6 @@ def gpu(state):
     [
         pytest.param(["gpu"], [None], False, None, id="one-card"),
         pytest.param(["gpu", "nvswitch"], [None], True, None, id="switches-whose-driver-says-nothing"),
-        pytest.param(["gpu"], [None], False, None, id="no-fabric"),
         pytest.param(["gpu"], ["completed", "completed"], True, "completed", id="registered"),
         pytest.param(["gpu"], ["completed", "in_progress"], True, "in_progress", id="the-slowest-counts"),
     ],
