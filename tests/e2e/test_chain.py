@@ -224,12 +224,14 @@ def test_allocatable_comes_back_by_itself_after_a_kubelet_restart(node: Handle) 
     node.execute("systemctl", "restart", "kubelet")
     # The node's status still shows the GPUs of before, but a kubelet that starts anew has no device until the daemon
     # has registered again, and refuses GPU pods that it is given in between.
-    wait_for("the daemon registered with the new kubelet", lambda: registrations(node) == registered + 1)
+    wait_for("the daemon registered with the new kubelet", lambda: registrations(node) > registered)
     wait_for("allocatable after the restart", lambda: node.gpus() == 2)
     node.apply(pods.gpu_pod("after-restart", "nvidia-smi -L"))
     wait_for("a GPU pod after the restart", lambda: phase(node, "after-restart") == "Succeeded")
     delete_pods(node)
     after = plugin_pod(node)
+    # a new kubelet deletes our socket before it listens: the daemon has no reason to register twice
+    assert registrations(node) == registered + 1
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     restarts = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in (before, after)]
     assert restarts[0] == restarts[1]

@@ -97,24 +97,51 @@ async def test_every_stream_gets_every_state(served):
         stream.cancel()
 
 
-async def test_a_plugin_that_the_kubelet_dropped_registers_again(served, kubelet, monkeypatch):
-    plugin, _, _ = served
+@pytest.fixture
+async def kept(kubelet, monkeypatch):
+    """A plugin that is being kept registered with a kubelet, and what keeps it so; a lost stream is noticed at once."""
     monkeypatch.setattr(registration, "RECHECK_SECONDS", 0.1)
+    plugin = DevicePlugin("nvidia.com/gpu", Config())
     plugin.publish(TWO, {})
-    await kubelet.start()
     endpoint = Endpoint(plugin, kubelet.directory)
-    kept = registration.Registration(
+    await kubelet.start()
+    keeping = registration.Registration(
         kubelet.socket, plugin.resource, plugin.options, endpoint, lambda: plugin.streams > 0
     )
-    task = asyncio.create_task(kept.run())
+    task = asyncio.create_task(keeping.run())
     await kubelet.devices(plugin.resource)
-    assert kept.ready
-    kubelet.endpoints[plugin.resource].task.cancel()
-    await kubelet.registered(2)
-    assert len(await kubelet.devices(plugin.resource)) == 2
+    yield plugin, endpoint, keeping
     task.cancel()
     await asyncio.wait({task})
     await endpoint.stop()
+
+
+async def test_a_plugin_that_the_kubelet_dropped_registers_again(kept, kubelet):
+    plugin, _, keeping = kept
+    assert keeping.ready
+    kubelet.endpoints[plugin.resource].task.cancel()
+    await kubelet.registered(2)
+    assert len(await kubelet.devices(plugin.resource)) == 2
+
+
+@pytest.mark.parametrize("removed", ["ours", "both"])
+async def test_a_kubelet_that_starts_while_we_look_is_told_of_the_new_socket_only(kept, kubelet, monkeypatch, removed):
+    plugin, endpoint, keeping = kept
+    before = endpoint.path
+
+    def listening(path):
+        if before.exists():
+            before.unlink()
+            if removed == "both":  # the same server, and for all that can be seen a new socket
+                path.rename(path.with_suffix(".new")).rename(path)
+        return is_listening(path)
+
+    monkeypatch.setattr(registration, "is_listening", listening)
+    kubelet.endpoints[plugin.resource].task.cancel()
+    await kubelet.registered(2)
+    assert len(await kubelet.devices(plugin.resource)) == 2
+    assert [request.endpoint for request in kubelet.registrations] == ["nvidia-gpu.sock", "nvidia-gpu-1.sock"]
+    assert keeping.ready
 
 
 async def test_streams_end_when_it_is_no_longer_served(served):

@@ -139,11 +139,16 @@ class Registration:
                 self._said_waiting = True
                 log.info("waiting_for_kubelet", socket=self._socket)
             return None
-        if identity == self._registered and not self._was_dropped():
+        if identity == self._registered and not self._dropped:
             return None
         if not is_listening(self._socket):
             self._registered = None
             return self._failed("kubelet_not_listening", self._socket)
+        if identity != identify(self._socket) or not self._served.present:
+            return 0.0  # it started while we looked: what it removes, it removes before it listens
+        if identity == self._registered:
+            age = time.monotonic() - self._registered_at
+            log.warning("stream_missing", resource=self._resource, seconds_since_registration=f"{age:.0f}")
         try:
             await self._register()
         except RpcError as error:
@@ -171,12 +176,9 @@ class Registration:
         self.stats.seconds.observe(taken)
         log.info("registered", resource=self._resource, endpoint=path.name, ms=f"{taken * 1000:.1f}")
 
-    def _was_dropped(self) -> bool:
-        age = time.monotonic() - self._registered_at
-        if self._connected() or age < RECHECK_SECONDS / 2:
-            return False
-        log.warning("stream_missing", resource=self._resource, seconds_since_registration=f"{age:.0f}")
-        return True
+    @property
+    def _dropped(self) -> bool:
+        return not self._connected() and time.monotonic() - self._registered_at >= RECHECK_SECONDS / 2
 
     def _failed(self, event: str, error: object) -> float:
         delay = retry_delay(self._failures)
