@@ -19,12 +19,13 @@ description:
   - Its endpoint is taken from its command line, its C(--config-dir), its C(--config) file, the default of its version
     (a kubelet before 1.24 without endpoint uses Docker), and at last from the sockets that exist.
   - A machine without a kubelet or without a runtime is a fact and not a failure.
+  - The machine is looked at by its shell, in one go where the kubelet is set up as usual. It needs no Python for that.
 options:
   host_root:
     description:
       - Directory below which C(/proc), C(/run), C(/usr) and configuration files are looked for.
       - Set it when the target is a container that has the machine's root mounted somewhere, like C(/host).
-    type: path
+    type: str
     default: /
   runtime:
     description:
@@ -43,7 +44,14 @@ options:
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - ansible.builtin.action_common_attributes.facts
+  - ansible.builtin.action_common_attributes.flow
 attributes:
+  action:
+    support: full
+  async:
+    support: none
+  bypass_host_loop:
+    support: none
   check_mode:
     support: full
   diff_mode:
@@ -157,29 +165,3 @@ ansible_facts:
             containerd: {program: /usr/bin/containerd, socket: /run/containerd/containerd.sock, version: 1.6.20}
             docker: {program: /usr/sbin/dockerd, socket: /run/docker.sock, version: 20.10.24}
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import facts
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "host_root": {"type": "path", "default": "/"},
-            "runtime": {"type": "str", "choices": ["auto", "docker", "containerd", "crio"], "default": "auto"},
-            "versions": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
-    kubelet_runtime = facts.gather(
-        module.params["host_root"],
-        run=module.run_command,
-        versions=module.params["versions"],
-        wanted=module.params["runtime"],
-    )
-    module.exit_json(changed=False, ansible_facts={"kubelet_runtime": kubelet_runtime})
-
-
-if __name__ == "__main__":
-    main()

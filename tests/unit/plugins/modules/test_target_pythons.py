@@ -22,8 +22,8 @@ FILES = {
     "crio": ("99-nvidia.toml", '# ours\n[crio.runtime]\n\tdefault_runtime = "crun"\n', {"crio": "no-such-crio"}),
 }
 """Engine -> (its file, what an operator wrote there, what keeps this machine's engine out of it)."""
-ELSEWHERE = {"k8s_kinds_info"}
-"""Run where the API is spoken to, by a Python that kubernetes.core supports."""
+ELSEWHERE = {"k8s_kinds_info", "kubelet_runtime_facts"}
+"""Run where the API is spoken to, by a Python that kubernetes.core supports; the other asks the target's shell."""
 
 
 @pytest.fixture(params=targets.WHICH)
@@ -90,11 +90,6 @@ def test_a_runtime_and_back(machine, ask, engine):
     assert ask(module, **arguments)["changed"] is False
     assert ask(module, state="absent", **arguments)["changed"] is True
     assert file.read_text() == operators
-
-
-def test_the_kubelets_runtime(machine, ask):
-    answer = ask("kubelet_runtime_facts", host_root=str(machine.root))
-    assert answer["ansible_facts"]["kubelet_runtime"]["kubelet_running"] is False
 
 
 def test_the_toolkits_settings(machine, ask):

@@ -2,25 +2,18 @@
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import facts
-from tests.unit.plugins.module_utils.kubelet.machines import Machine
+from ansible_collections.kubegpu.nvidia.plugins.plugin_utils.kubelet import facts
+from tests.unit.plugins.plugin_utils.kubelet.machines import Machine
 
 CONTAINERD = "unix:///run/containerd/containerd.sock"
 K3S = "unix:///run/k3s/containerd/containerd.sock"
 KEY = "containerRuntimeEndpoint"
 
 
-def decide(machine, kubelet_version=None):
-    calls = []
-
-    def run(arguments):
-        calls.append(arguments)
-        if arguments[0].endswith("/exe") and kubelet_version:
-            return 0, f"Kubernetes {kubelet_version}\n", ""
-        return 127, "", "not found"
-
-    gathered = facts.gather(machine.root, run)
-    return (gathered["endpoint"], gathered["runtime"], gathered["source"]), calls
+def decide(machine):
+    """What is decided, and how many questions the machine was asked."""
+    gathered = facts.gather(machine.look(versions=False))
+    return (gathered["endpoint"], gathered["runtime"], gathered["source"]), len(machine.scripts)
 
 
 def kubelet(tmp_path, *arguments):
@@ -63,19 +56,25 @@ def kubelet(tmp_path, *arguments):
 )
 def test_the_command_line_tells(tmp_path, arguments, expected):
     machine = kubelet(tmp_path, *arguments).file("/k.yaml", f"{KEY}: unix:///run/never.sock")
-    assert decide(machine) == (expected, [])
+    assert decide(machine) == (expected, 1)
 
 
 def test_the_config_file_tells(tmp_path):
     machine = kubelet(tmp_path, "--config=/var/lib/kubelet/config.yaml")
     machine.file("/var/lib/kubelet/config.yaml", f"kind: KubeletConfiguration\n{KEY}: {CONTAINERD}\n")
-    assert decide(machine) == ((CONTAINERD, "containerd", "config file"), [])
+    assert decide(machine) == ((CONTAINERD, "containerd", "config file"), 1)
+
+
+def test_files_in_unusual_places_are_asked_for(tmp_path):
+    machine = kubelet(tmp_path, "--config=/my files/it's.yaml", "--config-dir=/my files/d/")
+    machine.file("/my files/it's.yaml", f"{KEY}: {CONTAINERD}\n")
+    assert decide(machine) == ((CONTAINERD, "containerd", "config file"), 3)
 
 
 def test_the_config_directory_overrides_the_file(tmp_path):
     machine = kubelet(tmp_path, "--config", "/k.yaml", "--config-dir=/k.d")
     machine.file("/k.yaml", f"{KEY}: {CONTAINERD}").file("/k.d/10.conf", f"{KEY}: unix:///run/crio/crio.sock")
-    assert decide(machine) == (("unix:///run/crio/crio.sock", "crio", "config directory"), [])
+    assert decide(machine) == (("unix:///run/crio/crio.sock", "crio", "config directory"), 2)
 
 
 @pytest.mark.parametrize(
@@ -88,19 +87,17 @@ def test_the_config_directory_overrides_the_file(tmp_path):
     ],
 )
 def test_the_version_tells_the_default(tmp_path, version, expected):
-    machine = kubelet(tmp_path)
-    decided, calls = decide(machine, version)
-    assert decided == expected
-    assert calls == [[f"{machine.root}/proc/42/exe", "--version"]]
+    machine = kubelet(tmp_path).program("/proc/42/exe", f"Kubernetes {version}")
+    assert decide(machine) == (expected, 2)
 
 
 @pytest.mark.parametrize("option", ["--network-plugin=cni", "--cni-bin-dir=/opt/cni/bin"])
 def test_options_of_dockershim_tell_without_asking(tmp_path, option):
-    assert decide(kubelet(tmp_path, option)) == ((None, "docker", "default"), [])
+    assert decide(kubelet(tmp_path, option)) == ((None, "docker", "default"), 1)
 
 
 def test_the_socket_of_dockershim_tells_without_asking(tmp_path):
-    assert decide(kubelet(tmp_path).socket("/var/run/dockershim.sock")) == ((None, "docker", "default"), [])
+    assert decide(kubelet(tmp_path).socket("/var/run/dockershim.sock")) == ((None, "docker", "default"), 1)
 
 
 def test_sockets_tell_when_the_version_does_not(tmp_path):
@@ -144,7 +141,16 @@ def test_k3s(tmp_path, files, sockets, expected):
         machine.file(path, text)
     for path in sockets:
         machine.socket(path)
-    assert decide(machine) == (expected, [])
+    assert decide(machine) == (expected, 1)
+
+
+def test_of_k3s_files_the_clusters_secrets_stay_on_the_machine(tmp_path):
+    machine = Machine(tmp_path).process(7, "k3s", "server")
+    for path in ("/etc/rancher/k3s/config.yaml", "/etc/rancher/k3s/config.yaml.d/a.yaml"):
+        machine.file(path, "token: s3cret\ndatastore-endpoint: mysql://u:s3cret@db\n'docker': true\n")
+    looked = machine.look()
+    assert facts.gather(looked)["runtime"] == "docker"
+    assert "s3cret" not in repr(looked)
 
 
 def test_microk8s(tmp_path):
@@ -164,7 +170,7 @@ def test_rke2(tmp_path):
     machine = Machine(tmp_path).process(
         7, "kubelet", f"--container-runtime-endpoint={K3S}", "--root-dir=/var/lib/rancher/rke2/x"
     )
-    gathered = facts.gather(machine.root)
+    gathered = facts.gather(machine.look())
     assert (gathered["flavor"], gathered["runtime"], gathered["endpoint"]) == ("rke2", "containerd", K3S)
 
 
@@ -195,7 +201,7 @@ def test_a_kubelet_that_kubeadm_has_set_up_and_that_does_not_run(tmp_path):
 
 
 def test_all_keys_of_a_bare_machine(tmp_path):
-    assert facts.gather(str(tmp_path)) == {
+    assert facts.gather(Machine(tmp_path).look()) == {
         "kubelet_running": False,
         "kubelet_pid": None,
         "endpoint": None,

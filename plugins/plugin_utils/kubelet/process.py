@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
+
+from .machine import Machine
 
 # Part of a kubelet's command line or program -> the distribution that starts it so. The first that fits wins.
 _FLAVORS = (
@@ -20,14 +21,11 @@ _FLAVORS = (
 )
 
 
-def find(root: str = "/") -> dict[str, Any] | None:
-    """The kubelet of this machine.
+def find(machine: Machine) -> dict[str, Any] | None:
+    """The kubelet of a machine.
 
     Processes inside of other PID namespaces are left out: they belong to containers, as the kubelets of kind or of a
     nested node, and say nothing about this machine.
-
-    Args:
-        root (str): directory below which ``proc`` lies.
 
     Returns:
         dict | None: ``pid`` (int), ``arguments`` (list[str], the program first), ``kind`` (``kubelet``: a process of
@@ -35,25 +33,25 @@ def find(root: str = "/") -> dict[str, Any] | None:
         ``k0s``, ``microk8s``; None: unknown). A kubelet of its own is preferred, then the lowest PID.
     """
     found = []
-    for pid in sorted(int(name) for name in _names(os.path.join(root, "proc")) if name.isdigit()):
-        arguments = split(_read(root, f"proc/{pid}/cmdline"))
+    for process in sorted(machine.processes, key=lambda process: process.pid):
+        arguments = split(process.cmdline)
         kind = _kind(arguments)
-        if kind and not _nested(_read(root, f"proc/{pid}/status")):
-            found.append({"pid": pid, "arguments": arguments, "kind": kind, "flavor": _flavor(kind, arguments)})
-    return min(found, key=lambda process: process["kind"] != "kubelet") if found else None
+        if kind and not process.nested:
+            found.append({"pid": process.pid, "arguments": arguments, "kind": kind, "flavor": _flavor(kind, arguments)})
+    return min(found, key=lambda kubelet: kubelet["kind"] != "kubelet") if found else None
 
 
-def split(cmdline: bytes | None) -> list[str]:
+def split(cmdline: bytes) -> list[str]:
     """The arguments of a process.
 
     Args:
-        cmdline (bytes | None): content of /proc/PID/cmdline: arguments that end in NUL. k3s overwrites it with its
+        cmdline (bytes): content of /proc/PID/cmdline: arguments that end in NUL. k3s overwrites it with its
             title, one text with spaces and padding.
 
     Returns:
         list[str]: program and arguments; empty for kernel threads and processes that are gone.
     """
-    arguments = (cmdline or b"").decode("utf-8", "surrogateescape").rstrip("\0").split("\0")
+    arguments = cmdline.decode("utf-8", "replace").rstrip("\0").split("\0")
     if len(arguments) == 1:
         arguments = arguments[0].split()
     return arguments
@@ -104,25 +102,3 @@ def _flavor(kind: str | None, arguments: list[str]) -> str | None:
         if any(sign in line for sign in signs):
             return flavor
     return None
-
-
-def _nested(status: bytes | None) -> bool:
-    """Whether a process lives in a PID namespace below the one that this /proc shows (proc(5), NSpid)."""
-    match = re.search(rb"^NSpid:[ \t]*(.*)$", status or b"", re.MULTILINE)
-    return match is not None and len(match.group(1).split()) > 1
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _read(root: str, path: str) -> bytes | None:
-    try:
-        with open(os.path.join(root, path), "rb") as file:
-            return file.read()
-    except OSError:
-        # A process can end while it is being looked at.
-        return None

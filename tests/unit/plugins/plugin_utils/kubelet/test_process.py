@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import process
-from tests.unit.plugins.module_utils.kubelet.machines import Machine
+from ansible_collections.kubegpu.nvidia.plugins.plugin_utils.kubelet import process
+from tests.unit.plugins.plugin_utils.kubelet.machines import Machine
 
 KUBEADM = ("/usr/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf", "--v=2")
 
@@ -25,7 +25,7 @@ KUBEADM = ("/usr/bin/kubelet", "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap
     ],
 )
 def test_what_counts_as_a_kubelet(tmp_path, arguments, kind, flavor):
-    found = process.find(Machine(tmp_path).process(1, "/sbin/init").process(42, *arguments).root)
+    found = process.find(Machine(tmp_path).process(1, "/sbin/init").process(42, *arguments).look())
     assert (found["pid"], found["kind"], found["flavor"]) == (42, kind, flavor)
 
 
@@ -40,21 +40,21 @@ def test_what_counts_as_a_kubelet(tmp_path, arguments, kind, flavor):
     ],
 )
 def test_what_does_not(tmp_path, arguments):
-    assert process.find(Machine(tmp_path).process(42, *arguments).root) is None
+    assert process.find(Machine(tmp_path).process(42, *arguments).look()) is None
 
 
 def test_kubelets_in_containers_belong_to_other_machines(tmp_path):
     machine = Machine(tmp_path).process(30, *KUBEADM, nested=True).process(40, *KUBEADM)
-    assert process.find(machine.root)["pid"] == 40
+    assert process.find(machine.look())["pid"] == 40
 
 
 def test_a_kubelet_of_its_own_is_preferred(tmp_path):
     machine = Machine(tmp_path).process(10, "k3s", "server").process(20, "kubelet").process(30, "kubelet")
-    assert process.find(machine.root)["pid"] == 20
+    assert process.find(machine.look())["pid"] == 20
 
 
 def test_no_proc_at_all(tmp_path):
-    assert process.find(str(tmp_path)) is None
+    assert process.find(Machine(tmp_path).look()) is None
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_split_of_a_title_with_padding():
 
 
 def test_split_of_nothing():
-    assert process.split(b"") == process.split(None) == []
+    assert process.split(b"") == []

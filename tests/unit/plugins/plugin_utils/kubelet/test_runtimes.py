@@ -2,8 +2,8 @@
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubelet import runtimes
-from tests.unit.plugins.module_utils.kubelet.machines import Machine
+from ansible_collections.kubegpu.nvidia.plugins.plugin_utils.kubelet import runtimes
+from tests.unit.plugins.plugin_utils.kubelet.machines import Machine
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_of_endpoint(endpoint, expected):
 def test_installed_by_socket_by_program_and_by_both(tmp_path):
     machine = Machine(tmp_path).socket("run/docker.sock").program("usr/bin/containerd")
     machine.socket("run/crio/crio.sock").program("usr/local/bin/crio")
-    assert runtimes.installed(machine.root) == {
+    assert runtimes.installed(machine.look()) == {
         "docker": {"socket": "/run/docker.sock", "program": None, "version": None},
         "containerd": {"socket": None, "program": "/usr/bin/containerd", "version": None},
         "crio": {"socket": "/run/crio/crio.sock", "program": "/usr/local/bin/crio", "version": None},
@@ -35,23 +35,31 @@ def test_installed_by_socket_by_program_and_by_both(tmp_path):
 
 def test_a_file_in_the_place_of_a_socket_and_a_program_that_cannot_run(tmp_path):
     machine = Machine(tmp_path).file("run/docker.sock", "").file("usr/bin/crio", "")
-    assert runtimes.installed(machine.root) == {}
+    assert runtimes.installed(machine.look()) == {}
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("said", "expected"),
     [
-        ((0, "Docker version 20.10.24+dfsg1, build 297e128\n", ""), "20.10.24"),
-        ((0, "Docker version 28.0.0-rc.1, build 1\n", ""), "28.0.0-rc.1"),
-        ((0, "containerd github.com/containerd/containerd v1.7.22 7f7fdf5fed64eb6a7caf\n", ""), "1.7.22"),
-        ((0, "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n", ""), "1.6.20"),
-        ((0, "crio version 1.28.1\nVersion:        1.28.1\n", ""), "1.28.1"),
-        ((0, "no number\n", ""), None),
-        ((1, "1.2.3\n", ""), None),
+        ("Docker version 20.10.24+dfsg1, build 297e128\n", "20.10.24"),
+        ("Docker version 28.0.0-rc.1, build 1\n", "28.0.0-rc.1"),
+        ("containerd github.com/containerd/containerd v1.7.22 7f7fdf5fed64eb6a7caf\n", "1.7.22"),
+        ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+b1\n", "1.6.20"),
+        ("crio version 1.28.1\nVersion:        1.28.1\n", "1.28.1"),
+        ("no number\n", None),
+        (None, None),
     ],
 )
-def test_version(answer, expected):
-    assert runtimes.version(lambda arguments: answer, "/usr/bin/x") == expected
+def test_version(said, expected):
+    assert runtimes.version(said) == expected
+
+
+def test_the_first_program_is_asked_for_its_version(tmp_path):
+    machine = Machine(tmp_path).program("usr/bin/crio", "crio version 1.28.1\nVersion: 9").program("bin/crio", "2.0")
+    machine.program("usr/sbin/dockerd")
+    installed = runtimes.installed(machine.look())
+    assert {name: runtime["version"] for name, runtime in installed.items()} == {"crio": "1.28.1", "docker": None}
+    assert runtimes.installed(machine.look(versions=False))["crio"]["version"] is None
 
 
 ALL = {"docker", "containerd", "crio"}
