@@ -19,7 +19,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.gpu.shape import em
 REPOSITORY = Path(__file__).parents[3]
 ROLE = REPOSITORY / "roles/driver_check"
 DEFAULTS = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-CHECKS = [check["name"] for check in yaml.safe_load((ROLE / "vars/main.yml").read_text())["__driver_check_all"]]
+CHECKS = list(yaml.safe_load((ROLE / "vars/main.yml").read_text())["__driver_check_messages"])
 BOUNDS = {"min_driver_version", "min_cuda_version", "min_cuda_version_by_driver"}
 
 HOST = {
@@ -266,10 +266,7 @@ def findings(tmp_path_factory):
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     answers = json.loads(done.stdout[done.stdout.index("{") :])["plays"][0]["tasks"][1]["hosts"]
-    return {
-        host: ([finding["name"] for finding in answer["msg"][0]], " ".join(answer["msg"][1].split()))
-        for host, answer in answers.items()
-    }
+    return {host: (answer["msg"][0], " ".join(answer["msg"][1].split())) for host, answer in answers.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
