@@ -52,6 +52,8 @@ K3S_ENDPOINT, K3S_DOCKER = "container-runtime-endpoint", "docker"
 _PROCESSES = r"(^|/)(kubelet|kubelite|k3s|k3s-server|k3s-agent)( |$)"
 _K3S_LINES = rf"""^["']?({K3S_ENDPOINT}|{K3S_DOCKER})["']?[[:space:]]*:"""
 
+_KINDS = ("process", "socket", "program", "version", "file")
+
 _FUNCTIONS = r"""
 export LC_ALL=C
 encoded() { base64 | tr -d '\n'; }
@@ -178,9 +180,12 @@ class Machine:
             )
         for line in lines:
             kind, equals, rest = line.partition(" =")
-            if equals:
+            if equals and kind in _KINDS:
                 content, _space, name = rest.partition(" ")
-                self._take(kind, base64.b64decode(content), name)
+                try:
+                    self._take(kind, base64.b64decode(content), name)
+                except ValueError as error:
+                    raise LookError(f"The machine's shell said what makes no sense ({error}): {line[:80]}") from error
 
     def _take(self, kind: str, content: bytes, name: str) -> None:
         if kind == "process":

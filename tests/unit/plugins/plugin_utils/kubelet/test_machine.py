@@ -1,8 +1,11 @@
 """What a machine's shell is asked, and what becomes of its answers."""
 
+import contextlib
 import shutil
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ansible_collections.kubegpu.nvidia.plugins.plugin_utils.kubelet import machine
 from tests.unit.plugins.plugin_utils.kubelet import machines
@@ -65,8 +68,26 @@ def test_what_else_a_terminal_shows_does_no_harm(tmp_path):
         ((127, "", "sh: not found\n"), "exit status 127.*sh: not found"),
         ((0, "socket = /run/docker.sock\n", ""), "exit status 0"),
         ((1, "", ""), "nothing"),
+        ((0, "process =YQ one\nend\n", ""), "makes no sense.*process =YQ one"),
+        ((0, "process =YQ== one\nend\n", ""), "makes no sense.*process =YQ== one"),
     ],
 )
 def test_a_shell_that_does_not_answer_is_an_error(answer, said):
     with pytest.raises(machine.LookError, match=said):
         machine.Machine(lambda script: answer)
+
+
+LINES = st.lists(
+    st.builds(
+        "{} ={} {}".format, st.sampled_from(["process", "file", "version", "x"]), st.text("YQ=", max_size=5), st.text()
+    ),
+    max_size=4,
+)
+
+
+@given(LINES)
+@example(["process =YQ== "])
+@example(["process =YQ== ²"])
+def test_no_answer_makes_it_fail_otherwise(lines):
+    with contextlib.suppress(machine.LookError):
+        machine.Machine(lambda script: (0, "\n".join([*lines, "end"]), ""))
