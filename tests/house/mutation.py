@@ -47,6 +47,7 @@ ROOMS = {
         f"{DAEMON}/health.py", ("devplugin/test_health.py", "devplugin/test_recovery.py", "devplugin/test_resources.py")
     ),
     "json": Room(f"{CONFIGS}/json_text.py", (f"{CONFIGS}/test_docker_daemon.py",)),
+    "kubelet": Room("plugins/plugin_utils/kubelet/facts.py", ("plugins/plugin_utils/kubelet/test_facts.py",)),
     "labels": Room(f"{DAEMON}/labels.py", ("devplugin/test_labels.py",)),
     "plan": Room("plugins/filter/device_plugin_plan.py", ("plugins/filter/test_device_plugin_plan.py",)),
     "pods": Room(f"{UTILS}/kubernetes/pods.py", ("plugins/module_utils/kubernetes", "plugins/filter")),
