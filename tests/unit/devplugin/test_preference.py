@@ -280,3 +280,41 @@ def test_two_replicas_of_an_idle_gpu_are_better_than_one_of_a_busy_one_unless_gp
     free = [*ids[:4], ids[7]]
     assert Placement(devices).prefer(free, [], 2) == ids[:2]
     assert Placement(devices, distinct=True).prefer(free, [], 2) == [ids[0], ids[7]]
+
+
+@pytest.mark.parametrize(
+    ("policy", "own", "free", "size", "expected"),
+    [
+        pytest.param("packed", [0, 0, 0], [4, 2, 3], 2, [0, 2, 0], id="packed-fits-tightly"),
+        pytest.param("packed", [0, 0, 0], [4, 2, 3], 3, [0, 0, 3], id="packed-fits"),
+        pytest.param("packed", [0, 0, 0], [4, 1, 2], 3, [0, 1, 2], id="packed-fills-gaps"),
+        pytest.param("packed", [0, 0, 0], [3, 1, 2], 3, [3, 0, 0], id="packed-on-one-where-none-is-idle"),
+        pytest.param("packed", [0, 0, 0], [2, 2, 3], 4, [1, 0, 3], id="packed-the-largest-first"),
+        pytest.param("packed", [0, 0, 0], [4, 4, 1], 2, [2, 0, 0], id="packed-one-opened-and-no-other"),
+        pytest.param("packed", [0, 0, 0, 0], [4, 4, 3, 1], 6, [3, 0, 3, 0], id="packed-beside-the-largest-gap"),
+        pytest.param("packed", [0, 0, 0, 0], [4, 4, 3, 1], 8, [4, 0, 3, 1], id="packed-all-that-one-opened-needs"),
+        pytest.param("packed", [0, 0, 0, 0], [4, 4, 3, 1], 9, [4, 2, 3, 0], id="packed-two-opened"),
+        pytest.param("packed", [1, 0, 0], [3, 4, 2], 3, [3, 0, 0], id="packed-stays-where-it-is"),
+        pytest.param("packed", [1, 0, 0], [1, 2, 4], 4, [2, 2, 0], id="packed-stays-and-fills"),
+        pytest.param("packed", [1, 1, 0], [2, 3, 4], 5, [1, 4, 0], id="packed-stays-on-one-of-its-two"),
+        pytest.param("distributed", [0, 0, 0], [4, 2, 3], 2, [2, 0, 0], id="even-the-least-loaded"),
+        pytest.param("distributed", [0, 0, 0], [4, 2, 3], 4, [3, 0, 1], id="even-afterwards"),
+        pytest.param("distributed", [0, 0, 0], [1, 2, 0], 3, [1, 2, 0], id="even-all-there-is"),
+        pytest.param("distributed", [1, 0, 0], [3, 3, 2], 2, [1, 1, 0], id="even-on-another-among-equals"),
+        pytest.param("packed distinct", [0, 0, 0], [4, 2, 3], 1, [0, 1, 0], id="distinct-the-busiest"),
+        pytest.param("packed distinct", [0, 0, 0], [4, 2, 3], 2, [0, 1, 1], id="distinct-the-two-busiest"),
+        pytest.param("packed distinct", [1, 0, 0], [3, 3, 2], 2, [1, 0, 1], id="distinct-from-its-own"),
+        pytest.param("distributed distinct", [0, 0, 0], [4, 2, 3], 2, [1, 0, 1], id="distinct-the-two-idlest"),
+        pytest.param("distributed distinct", [2, 0, 0], [2, 3, 3], 4, [2, 1, 1], id="distinct-no-more-as-it-shares"),
+        pytest.param("packed distinct", [0, 0, 0], [4, 4, 0], 3, [3, 0, 0], id="distinct-cannot-be-had"),
+    ],
+)
+def test_replicas_of_gpus(policy, own, free, size, expected):
+    """GPUs of four replicas each: how many of each the container holds already, and how many more are free."""
+    devices = [replica for number in range(len(free)) for replica in replicas(AdvertisedDevice("", gpu(number)), 4)]
+    ids = [[device.id for device in devices if device.gpu == gpu(number)] for number in range(len(free))]
+    must = [each for at, members in enumerate(ids) for each in members[: own[at]]]
+    available = must + [each for at, members in enumerate(ids) for each in members[own[at] : own[at] + free[at]]]
+    name, _, distinct = policy.partition(" ")
+    chosen = Placement(devices, policy=name, distinct=bool(distinct)).prefer(available, must, size)
+    assert [len(set(members) & set(chosen)) for members in ids] == expected
