@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.kubegpu.nvidia.plugins.action import kubelet_runtime_facts as action
 from ansible_collections.kubegpu.nvidia.plugins.modules import kubelet_runtime_facts
 from tests.unit.plugins.plugin_utils.kubelet.machines import Machine
 
@@ -110,6 +111,16 @@ def test_a_shell_that_cannot_be_started_is_named():
     assert answer["failed"] is True
     assert "The machine's shell could not look at its kubelet" in answer["msg"]
     assert "/does/not/exist" in answer["msg"]
+
+
+def test_the_arguments_are_as_documented():
+    """Of a module, ansible-test says so."""
+    options = yaml.safe_load(kubelet_runtime_facts.DOCUMENTATION)["options"]
+    told = {
+        name: {key: option[key] for key in ("type", "choices", "default") if key in option}
+        for name, option in options.items()
+    }
+    assert told == action.ARGUMENTS
 
 
 def test_every_fact_is_documented():
