@@ -40,12 +40,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.sim.cluster import cluster, docker, images  # noqa: E402
+from tests.sim.cluster import cluster, docker, images, names  # noqa: E402
 from tests.sim.cluster.wait import wait_for  # noqa: E402
 
 SITE = REPOSITORY / "playbooks/site.yml"
 SPEC = cluster.Spec("bench", gpus=2, kubernetes=False)
-SETTLED = "kubegpu-bench/settled"
+SETTLED = f"{names.PREFIX}-bench/settled"
 # systemd starts on so many hosts at a time
 BATCH = 5
 # Actions that never leave the control host.
@@ -90,7 +90,7 @@ class Run:
 
 
 def host(number: int) -> str:
-    return f"kubegpu-{SPEC.name}-h{number}"
+    return f"{names.PREFIX}-{SPEC.name}-h{number}"
 
 
 def start(number: int, image: str, privileges: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from tests.sim.cluster import cluster, docker, images, paths
+from tests.sim.cluster import cluster, docker, images, names, paths
 
 
 def built_here() -> list[str]:
@@ -20,9 +20,9 @@ def built_here() -> list[str]:
 
 
 def main() -> int:
-    clusters = paths.cache() / "clusters"
-    names = {folder.name for folder in clusters.iterdir()} if clusters.is_dir() else set()
-    for name in sorted(names | {"demo"}):
+    clusters = paths.clusters()
+    found = {folder.name for folder in clusters.iterdir()} if clusters.is_dir() else set()
+    for name in sorted(found | {"demo"}):
         print(f"removing cluster {name}", flush=True)
         cluster.down(name)
     print("removing images")
@@ -30,7 +30,7 @@ def main() -> int:
     if built:
         docker.run("rmi", "-f", *built)
     images.remove()
-    for tag in docker.run("images", "--format", "{{.Repository}}:{{.Tag}}", "kubegpu-tk-*").split():
+    for tag in docker.run("images", "--format", "{{.Repository}}:{{.Tag}}", f"{names.PREFIX}-tk-*").split():
         docker.run("rmi", "-f", tag)
     print(f"removing {paths.cache()}")
     for entry in paths.cache().iterdir():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sim.cluster import docker
+from tests.sim.cluster import docker, names
 from tests.sim.cluster.use import ROOT, PlaybookRun
 from tests.sim.toolkit import aptrepo, machines
 
@@ -195,7 +195,7 @@ class Machine:
 
 @contextmanager
 def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
-    name = f"kubegpu-tk-{uuid.uuid4().hex[:8]}"
+    name = f"{names.PREFIX}-tk-{uuid.uuid4().hex[:8]}"
     machines.start(name, image, served)
     try:
         yield Machine(name, work)

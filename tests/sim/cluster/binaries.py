@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from . import docker, images, paths
+from . import docker, images, names, paths
 
 PROGRAMS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 RELEASE = "v1.31.13"
@@ -88,7 +88,7 @@ def _build(folder: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     command = [
-        "docker", "run", "--rm", "--init", "--name", f"kubegpu-sim-build-{os.getpid()}",
+        "docker", "run", "--rm", "--init", "--name", f"{names.PREFIX}-sim-build-{os.getpid()}",
         "-v", f"{paths.IMAGE}/build-kubernetes.sh:/build.sh:ro",
         "-v", f"{paths.IMAGE}/apt.conf:/etc/apt/apt.conf.d/80-retries:ro", "-v", f"{partial}:/out",
         "-e", f"OWNER={os.getuid()}:{os.getgid()}",

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import binaries, docker, images, kubernetes, paths, pki
+from . import binaries, docker, images, kubernetes, names, paths, pki
 from .lock import alone
 from .wait import NotReadyError, wait_for
 
@@ -43,15 +43,15 @@ class Spec:
     kubernetes: bool = True
 
     def node_name(self, index: int) -> str:
-        return f"kubegpu-{self.name}-{index}"
+        return names.container(self.name, index)
 
     @property
     def network(self) -> str:
-        return f"kubegpu-{self.name}"
+        return names.network(self.name)
 
     @property
     def repository(self) -> str:
-        return f"kubegpu-{self.name}-repo"
+        return names.container(self.name, "repo")
 
 
 def up(spec: Spec, say: Say) -> Path:
@@ -62,18 +62,18 @@ def up(spec: Spec, say: Say) -> Path:
         with alone("kubernetes"):
             kubernetes_folder = binaries.ensure(say)
     folder = paths.cluster(spec.name)
-    names = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
-    running = [name for name in (*names, spec.repository) if _running(name)]
-    if len(running) == len(names) + 1 and (folder / "inventory.json").exists():
+    hosts = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
+    running = [name for name in (*hosts, spec.repository) if _running(name)]
+    if len(running) == len(hosts) + 1 and (folder / "inventory.json").exists():
         say(f"cluster {spec.name}: already running")
         return folder
     down(spec.name)
     folder.mkdir(parents=True)
     with alone("network"):  # another process would be given the range between the two calls of _create_network
         subnet = _create_network(spec)
-    nodes = [kubernetes.Node(index, name, str(subnet[10 + index])) for index, name in enumerate(names, start=1)]
+    nodes = [kubernetes.Node(index, name, str(subnet[10 + index])) for index, name in enumerate(hosts, start=1)]
     docker.run(
-        "run", "-d", "--init", "--name", spec.repository, "--label", f"{LABEL}={spec.name}",
+        "run", "-d", "--init", "--name", spec.repository, "--label", f"{LABEL}={spec.network}",
         "--network", spec.network, "--ip", str(subnet[5]), "--restart", "unless-stopped", images.REPO,
     )  # fmt: skip
     if kubernetes_folder:
@@ -88,7 +88,7 @@ def up(spec: Spec, say: Say) -> Path:
             lambda node=node: docker.succeeds("exec", node.name, "docker", "info"),  # type: ignore[misc]
             60,
         )
-    say("loading the test image into " + ", ".join(names))
+    say("loading the test image into " + ", ".join(hosts))
     with ThreadPoolExecutor() as side_by_side:
         # Kubernetes takes about as long to get ready as the images to be unpacked, and it waits more
         loads = [
@@ -99,10 +99,10 @@ def up(spec: Spec, say: Say) -> Path:
         if kubernetes_folder:
             for node in nodes:
                 say(f"waiting for {node.name} to be Ready")
-                wait_for(f"node {node.name} Ready", lambda node=node: _node_ready(names[0], node.name), 180)  # type: ignore[misc]
+                wait_for(f"node {node.name} Ready", lambda node=node: _node_ready(hosts[0], node.name), 180)  # type: ignore[misc]
             wait_for(
                 "the default ServiceAccount",
-                lambda: docker.succeeds(*_kubectl(names[0]), "get", "serviceaccount", "default"),
+                lambda: docker.succeeds(*_kubectl(hosts[0]), "get", "serviceaccount", "default"),
                 60,
             )
         for load in loads:
@@ -113,11 +113,11 @@ def up(spec: Spec, say: Say) -> Path:
 
 def down(name: str) -> None:
     """Removes the containers, their volumes, the network and the files of a cluster; nothing there is no error."""
-    containers = docker.run("ps", "-aq", "--filter", f"label={LABEL}={name}").split()
+    containers = docker.run("ps", "-aq", "--filter", f"label={LABEL}={names.network(name)}").split()
     if containers:
         docker.run("rm", "-fv", *containers)
-    if docker.inspect("network", f"kubegpu-{name}"):
-        docker.run("network", "rm", f"kubegpu-{name}")
+    if docker.inspect("network", names.network(name)):
+        docker.run("network", "rm", names.network(name))
     shutil.rmtree(paths.cluster(name), ignore_errors=True)
 
 
@@ -132,7 +132,7 @@ def _running(name: str) -> bool:
 
 def _create_network(spec: Spec) -> ipaddress.IPv4Network:
     """A network whose addresses we may choose: Docker picks a free range, which is then asked for by name."""
-    create = ["network", "create", "--label", f"{LABEL}={spec.name}"]
+    create = ["network", "create", "--label", f"{LABEL}={spec.network}"]
     docker.run(*create, spec.network)
     details = docker.inspect("network", spec.network)
     if details is None:
@@ -170,7 +170,7 @@ def _write_configuration(folder: Path, nodes: list[kubernetes.Node], version: tu
 
 def _start_node(spec: Spec, node: kubernetes.Node, folder: Path, kubernetes_folder: Path | None) -> None:
     arguments = [
-        "run", "-d", "--name", node.name, "--hostname", node.name, "--label", f"{LABEL}={spec.name}",
+        "run", "-d", "--name", node.name, "--hostname", node.name, "--label", f"{LABEL}={spec.network}",
         "--network", spec.network, "--ip", node.address, "--runtime", "runc", "--cgroupns", "private",
         "--device", "/dev/fuse", "--tmpfs", "/run:exec", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
         "-v", "/var/lib/docker", "-v", "/var/lib/containerd", "-v", "/var/lib/kubelet",

@@ -8,14 +8,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from . import docker, paths
+from . import docker, names, paths
 from .lock import alone
 
-DEBIAN = "kubegpu-sim/debian:bookworm"
-BASE = "kubegpu-sim/base:1"
-PAUSE = "kubegpu-sim/pause:1"
-REPO = "kubegpu-sim/repo:1"
-NODE = "kubegpu-sim/node:1"
+DEBIAN = names.image("debian")
+BASE = names.image("base")
+PAUSE = names.image("pause")
+REPO = names.image("repo")
+NODE = names.image("node")
 
 Say = Callable[[str], None]
 
@@ -28,15 +28,18 @@ _ensured: list[bool] = []
 
 
 def ensure_debian(say: Say) -> None:
-    """Debian 12 as an image: from a registry where one answers, else bootstrapped from Debian's packages."""
+    """names.SUITE as an image: $KUBEGPU_SIM_DEBIAN, a registry's, or bootstrapped from Debian's packages."""
+    if given := os.environ.get("KUBEGPU_SIM_DEBIAN"):
+        docker.run("tag", given, DEBIAN)
     if docker.inspect("image", DEBIAN):
         return
-    say("Debian base image: asking the registry")
-    if docker.succeeds("pull", "-q", "docker.io/library/debian:bookworm-slim", timeout=300):
-        docker.run("tag", "docker.io/library/debian:bookworm-slim", DEBIAN)
+    public = f"docker.io/library/debian:{names.SUITE}-slim"
+    say(f"Debian base image: asking the registry for {public}")
+    if docker.succeeds("pull", "-q", public, timeout=300):
+        docker.run("tag", public, DEBIAN)
         return
     say("Debian base image: no registry answers, bootstrapping from packages (about 30 s)")
-    _bootstrap("bookworm", DEBIAN, ["ca-certificates"], say)
+    _bootstrap(names.SUITE, DEBIAN, ["ca-certificates"], say)
 
 
 def ensure_suite(suite: str, tag: str, packages: list[str], say: Say) -> None:
@@ -78,7 +81,7 @@ def _need_mmdebstrap(say: Say) -> None:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise docker.DockerError(
-            "no registry answers for debian:bookworm-slim and mmdebstrap is not installed: install it "
+            f"no registry answers for debian:{names.SUITE}-slim and mmdebstrap is not installed: install it "
             f"(mmdebstrap and debian-archive-keyring) or load an image named {DEBIAN} yourself"
         )
     say("installing mmdebstrap")
@@ -100,7 +103,7 @@ def ensure(say: Say) -> None:
         ensure_debian(say)
         for target, tag in (("base", BASE), ("pause", PAUSE), ("repo", REPO), ("node", NODE)):
             say(f"image {tag}")
-            docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN)
+            docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN, PAUSE=PAUSE)
     _ensured.append(True)
 
 

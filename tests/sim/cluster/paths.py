@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from . import names
+
 SIM = Path(__file__).resolve().parent.parent
 IMAGE = SIM / "cluster" / "image"
 
@@ -19,4 +21,9 @@ def cache() -> Path:
 
 def cluster(name: str) -> Path:
     """The folder of a running cluster: its PKI, its nodes' configuration and the administrator's kubeconfig."""
-    return cache() / "clusters" / name
+    return clusters() / name
+
+
+def clusters() -> Path:
+    """The folder of all running clusters that have this checkout's prefix."""
+    return cache() / "clusters" / names.PREFIX

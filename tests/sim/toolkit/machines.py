@@ -13,14 +13,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.sim.cluster import docker, images, paths
+from tests.sim.cluster import docker, images, names, paths
 
 from . import build_repo
 
 URL = "http://127.0.0.1:8080/libnvidia-container"
-NAMES = {manager: f"kubegpu-toolkit-{manager}" for manager in ("bookworm", "trixie", "dnf", "zypper")}
-FOLDER = "toolkit-machines"
-TRIXIE = "kubegpu-sim/trixie:1"
+NAMES = {manager: f"{names.PREFIX}-toolkit-{manager}" for manager in ("bookworm", "trixie", "dnf", "zypper")}
+FOLDER = f"toolkit-machines/{names.PREFIX}"
+TRIXIE = f"{names.PREFIX}-sim/trixie:1"
 
 _BYSTANDER = """
 cd /tmp
@@ -68,7 +68,7 @@ def prepare_rpm(name: str, package_manager: str) -> None:
 def rpm_image(package_manager: str) -> str:
     """The image of a machine whose package manager is dnf or zypper, made of Debian's packages."""
     packages = {"dnf": "dnf python3-dnf dnf-plugins-core", "zypper": "zypper"}[package_manager]
-    image = f"kubegpu-tk-{package_manager}:1"
+    image = f"{names.PREFIX}-tk-{package_manager}:1"
     toolkit = paths.SIM / "toolkit"
     images.ensure(print)
     options = {"BASE": images.BASE, "PACKAGES": f"{packages} createrepo-c"}
