@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import tomllib
 
-from tests.e2e import engines
 from tests.e2e.nodes import fresh_cluster
+from tests.engines import debian as engines
 from tests.sim.cluster import cluster, docker, images
 from tests.sim.cluster.use import Handle, PlaybookRun, wait_for
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.e2e import engines
+from tests.engines import debian as engines
 from tests.sim.cluster import paths
 from tests.sim.cluster.lock import alone
 

@@ -1,4 +1,4 @@
-"""Kubernetes' server binaries: a given folder, the official release, or a build from Debian's source package."""
+"""Kubernetes' programs: a given folder, the official release, a build from Go modules, or Debian's source package."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.engines import build, golang
+from tests.engines.catalogue import ENGINES
+
 from . import docker, images, names, paths
 
-PROGRAMS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-RELEASE = "v1.31.13"
+PROGRAMS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 RELEASE_URL = "https://dl.k8s.io/release/{version}/bin/linux/amd64/{program}"
+
+MODULES = {name.partition("-")[2]: name for name in ENGINES if name.startswith("kubernetes-")}
+"""Minor releases that can be built from Go modules -> the engine of the catalogue."""
+NEWEST = max(MODULES, key=lambda minor: [int(part) for part in minor.split(".")])
+DEBIAN = "1.20"
+"""The minor release whose source Debian 12 has."""
+DEBIAN_VERSION = "v1.20.2"
 
 
 class BinariesError(RuntimeError):
@@ -25,8 +35,10 @@ class BinariesError(RuntimeError):
 def ensure(say: Callable[[str], None]) -> Path:
     """The folder that holds PROGRAMS, ready to run.
 
-    Sources in order: $KUBEGPU_K8S_BIN (a folder), $KUBEGPU_K8S_VERSION or RELEASE downloaded and checked against its
-    published SHA-256, a build from Debian's source package (about five minutes on two cores). All but the first are
+    $KUBEGPU_K8S_BIN names such a folder. Else $KUBEGPU_K8S_VERSION is a minor release of MODULES or DEBIAN (default:
+    NEWEST), or an exact release as v1.36.3. Sources in order: the official release, checked against its published
+    SHA-256; a build from Go modules (NEWEST: about 25 minutes on two cores); for 1.20, and where nobody asked for a
+    release and there is no other source, a build of Debian's source package (about 5 minutes). All but the first are
     kept in the cache.
     """
     if given := os.environ.get("KUBEGPU_K8S_BIN"):
@@ -35,20 +47,31 @@ def ensure(say: Callable[[str], None]) -> Path:
         if missing:
             raise BinariesError(f"KUBEGPU_K8S_BIN={given}: no executable {', '.join(missing)} there")
         return folder
-    version = os.environ.get("KUBEGPU_K8S_VERSION", RELEASE)
-    root = paths.cache() / "kubernetes"
-    asked = "KUBEGPU_K8S_VERSION" in os.environ
-    for name in (version,) if asked else (version, "debian"):
-        if _complete(root / name):
-            return root / name
-    say(f"Kubernetes {version}: asking for the official release")
+    asked = os.environ.get("KUBEGPU_K8S_VERSION")
+    wanted = asked or NEWEST
+    if wanted.startswith("v"):
+        return _released(wanted, say)
+    if wanted not in (*MODULES, DEBIAN):
+        raise BinariesError(
+            f"KUBEGPU_K8S_VERSION={wanted}: expected {', '.join(MODULES)}, {DEBIAN}, or a release as v1.36.3"
+        )
+    built = build.place(ENGINES[MODULES[wanted]]) if wanted in MODULES else _debian_folder()
+    if _complete(built):
+        return built
+    version = ENGINES[MODULES[wanted]].version if wanted in MODULES else DEBIAN_VERSION
     try:
-        return _download(version, root / version, say)
-    except (urllib.error.URLError, OSError) as error:
+        return _released(version, say)
+    except BinariesError as error:
+        say(f"{error}; building it")
+    if wanted == DEBIAN:
+        return _build(say)
+    try:
+        return build.ensure(MODULES[wanted], say)
+    except (build.BuildError, golang.GoError) as error:
         if asked:
-            raise BinariesError(f"Kubernetes {version} cannot be downloaded: {error}") from error
-        say(f"Kubernetes {version}: not to be had ({error}); building Debian's 1.20 from source, about 5 minutes")
-    return _build(root / "debian")
+            raise BinariesError(str(error)) from error
+        say(f"{error}; falling back to Debian's {DEBIAN}: tests that need a newer Kubernetes are skipped")
+    return _debian_folder() if _complete(_debian_folder()) else _build(say)
 
 
 def version(folder: Path) -> tuple[int, int]:
@@ -62,27 +85,44 @@ def _complete(folder: Path) -> bool:
     return all(os.access(folder / program, os.X_OK) for program in PROGRAMS)
 
 
-def _download(version: str, folder: Path, say: Callable[[str], None]) -> Path:
+def _released(version: str, say: Callable[[str], None]) -> Path:
+    folder = paths.cache() / "kubernetes" / version
+    if _complete(folder):
+        return folder
+    say(f"Kubernetes {version}: asking for the official release (about 400 MB)")
+    started = time.monotonic()
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    for program in PROGRAMS:
-        url = RELEASE_URL.format(version=version, program=program)
-        with urllib.request.urlopen(url + ".sha256", timeout=20) as answer:  # noqa: S310  (https, fixed host)
-            wanted = answer.read().decode().split()[0]
-        say(f"downloading {program}")
-        digest = hashlib.sha256()
-        with urllib.request.urlopen(url, timeout=60) as answer, (partial / program).open("wb") as target:  # noqa: S310
-            while block := answer.read(1 << 20):
-                digest.update(block)
-                target.write(block)
-        if digest.hexdigest() != wanted:
-            raise BinariesError(f"{url}: SHA-256 is {digest.hexdigest()}, published is {wanted}")
-        (partial / program).chmod(0o755)
+    try:
+        for program in PROGRAMS:
+            _download(RELEASE_URL.format(version=version, program=program), partial / program)
+            say(f"downloaded {program}, {time.monotonic() - started:.0f} s")
+    except (urllib.error.URLError, OSError) as error:
+        raise BinariesError(f"Kubernetes {version} cannot be downloaded: {error}") from error
     partial.rename(folder)
     return folder
 
 
-def _build(folder: Path) -> Path:
+def _download(url: str, target: Path) -> None:
+    with urllib.request.urlopen(url + ".sha256", timeout=20) as answer:  # noqa: S310  (https, fixed host)
+        wanted = answer.read().decode().split()[0]
+    digest = hashlib.sha256()
+    with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as file:  # noqa: S310
+        while block := answer.read(1 << 20):
+            digest.update(block)
+            file.write(block)
+    if digest.hexdigest() != wanted:
+        raise BinariesError(f"{url}: SHA-256 is {digest.hexdigest()}, published is {wanted}")
+    target.chmod(0o755)
+
+
+def _debian_folder() -> Path:
+    return paths.cache() / "kubernetes" / "debian"
+
+
+def _build(say: Callable[[str], None]) -> Path:
+    say(f"building Kubernetes {DEBIAN} from Debian's source package, about 5 minutes on two cores")
+    folder = _debian_folder()
     images.ensure_debian(lambda message: None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import build
 from tests.sim.cluster import binaries, paths
 
 VERSION = "v1.99.0"
@@ -65,19 +66,61 @@ def test_a_version_that_was_asked_for_is_not_replaced_by_another(release: Path) 
         binaries.ensure(silent)
 
 
-def test_nor_by_a_build_that_is_in_the_cache(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = paths.cache() / "kubernetes" / "debian"
-    built.mkdir(parents=True)
+def complete(folder: Path, version: str) -> Path:
+    folder.mkdir(parents=True)
     for program in binaries.PROGRAMS:
-        (built / program).write_text("#!/bin/sh\necho Kubernetes v1.20.2\n")
-        (built / program).chmod(0o755)
+        (folder / program).write_text(f"#!/bin/sh\necho Kubernetes {version}\n")
+        (folder / program).chmod(0o755)
+    return folder
+
+
+def test_nor_by_a_build_that_is_in_the_cache(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = binaries.ENGINES[binaries.MODULES[binaries.NEWEST]]
+    built = complete(build.place(newest), newest.version)
+    old = complete(paths.cache() / "kubernetes" / "debian", binaries.DEBIAN_VERSION)
     assert binaries.version(binaries.ensure(silent)) == (1, 99)
-    # where nobody asked for a version it serves, and spares the attempt to download one
+    # where nobody asked for a release the build of the newest serves, and spares the attempt to download one
     monkeypatch.delenv("KUBEGPU_K8S_VERSION")
     assert binaries.ensure(silent) == built
+    monkeypatch.setenv("KUBEGPU_K8S_VERSION", binaries.DEBIAN)
+    assert binaries.ensure(silent) == old
 
 
-def test_an_interrupted_download_is_mended_by_the_next(release: Path) -> None:
+def test_a_release_that_nobody_publishes_is_built(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEGPU_K8S_VERSION", binaries.NEWEST)
+    monkeypatch.setattr(binaries, "RELEASE_URL", binaries.RELEASE_URL.replace("{program}", "none/{program}"))
+    asked: list[str] = []
+    monkeypatch.setattr(build, "ensure", lambda name, say: asked.append(name) or release)
+    assert binaries.ensure(silent) == release
+    assert asked == [f"kubernetes-{binaries.NEWEST}"]
+
+
+@pytest.mark.parametrize("asked", [None, binaries.NEWEST])
+def test_debians_release_stands_in_only_where_nobody_asked_for_another(
+    release: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    def refuse(name: str, say: object) -> Path:
+        raise build.BuildError(f"{name}: go build: no space left on device")
+
+    monkeypatch.setattr(build, "ensure", refuse)
+    monkeypatch.setattr(binaries, "RELEASE_URL", binaries.RELEASE_URL.replace("{program}", "none/{program}"))
+    old = complete(paths.cache() / "kubernetes" / "debian", binaries.DEBIAN_VERSION)
+    if asked is None:
+        monkeypatch.delenv("KUBEGPU_K8S_VERSION")
+        assert binaries.ensure(silent) == old
+    else:
+        monkeypatch.setenv("KUBEGPU_K8S_VERSION", asked)
+        with pytest.raises(binaries.BinariesError, match="no space left on device"):
+            binaries.ensure(silent)
+
+
+def test_an_unknown_release_is_refused(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEGPU_K8S_VERSION", "1.2")
+    with pytest.raises(binaries.BinariesError, match=r"KUBEGPU_K8S_VERSION=1\.2: expected .*1\.20, or a release as v"):
+        binaries.ensure(silent)
+
+
+def test_an_interrupted_download_is_completed_by_the_next(release: Path) -> None:
     kept = (release / "kube-scheduler").read_bytes()
     (release / "kube-scheduler").unlink()
     with pytest.raises(binaries.BinariesError):

@@ -58,7 +58,7 @@ flags="-s -w"
 for base in component-base/version client-go/pkg/version; do
     flags+=" -X $package/$base.gitVersion=v$version -X $package/$base.gitMajor=$major -X $package/$base.gitMinor=$minor -X $package/$base.gitTreeState=clean"
 done
-for program in kubelet kube-apiserver kube-controller-manager kube-scheduler; do
+for program in kubelet kube-apiserver kube-controller-manager kube-scheduler kubectl; do
     say "compiling $program $version"
     go build -ldflags "$flags" -o "$work/bin/$program" "k8s.io/kubernetes/cmd/$program"
 done

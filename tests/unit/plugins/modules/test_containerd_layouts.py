@@ -19,7 +19,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config impo
     containerd_process,
     toml_text,
 )
-from tests.e2e import engines
+from tests.engines import debian as engines
 from tests.unit.plugins.modules.killer import kill_at
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 

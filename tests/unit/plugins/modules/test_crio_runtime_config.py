@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import engines
+from tests.engines import debian as engines
 from tests.unit.plugins.modules.killer import kill_at
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 

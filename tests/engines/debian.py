@@ -1,7 +1,7 @@
 """Container engines of other versions than the test node's, from Debian's packages of other suites.
 
-``python -m tests.e2e.engines`` fetches them into the cache ($KUBEGPU_CACHE or ~/.cache/kubegpu) and prints where they
-are. Nothing is installed: packages are downloaded with an apt of its own folder and unpacked. containerd is linked
+``python -m tests.engines.debian`` fetches them into the cache ($KUBEGPU_CACHE or ~/.cache/kubegpu) and prints where
+they are. Nothing is installed: packages are downloaded with an apt of its own folder and unpacked. containerd is linked
 to the C library of Debian 12 or older, so it runs on the node.
 """
 
@@ -45,7 +45,7 @@ def _engine(name: str, suites: dict[str, str], series: str, package: str, fetch:
     folder = _folder(f"{name}-{series}")
     if not folder.exists():
         if not fetch:
-            raise EngineError(f"{name} {series} is not in the cache: python -m tests.e2e.engines fetches it")
+            raise EngineError(f"{name} {series} is not in the cache: python -m tests.engines.debian fetches it")
         unpack([package], suites[series], folder)
     return folder
 

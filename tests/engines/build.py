@@ -1,0 +1,96 @@
+"""Builds an engine's programs once and keeps them in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.sim.cluster import paths
+from tests.sim.cluster.lock import alone
+
+from . import golang
+from .catalogue import ENGINES, Engine
+
+Say = Callable[[str], None]
+PROGRESS_SECONDS = 60
+
+
+class BuildError(RuntimeError):
+    """An engine that cannot be built here; the text ends with the Go command's last words."""
+
+
+def ensure(name: str, say: Say) -> Path:
+    """The folder with the programs of an engine of the catalogue. Raises BuildError, golang.GoError."""
+    engine = ENGINES[name]
+    folder = place(engine)
+    with alone(f"engine-{name}"):
+        if not _complete(engine, folder):
+            _build(engine, folder, say)
+    return folder
+
+
+def place(engine: Engine) -> Path:
+    """Where an engine's programs are kept: another module, release of Go or flag is another place."""
+    digest = hashlib.sha256(repr(engine).encode())
+    for file in ("go.mod", "go.sum"):
+        digest.update((engine.folder / file).read_bytes())
+    return paths.cache() / "engines" / f"{engine.name}-{digest.hexdigest()[:12]}"
+
+
+def _complete(engine: Engine, folder: Path) -> bool:
+    return all(os.access(folder / program, os.X_OK) for program in engine.programs)
+
+
+def _build(engine: Engine, folder: Path, say: Say) -> None:
+    started = time.monotonic()
+    command = golang.ensure(say)
+    environment = golang.environment(command, engine.go) | {"CGO_ENABLED": str(int(engine.cgo))}
+    say(f"{engine.name}: building {engine.version} with Go {engine.go}, about {engine.minutes:g} min on two cores")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tags = [f"-tags={','.join(engine.tags)}"] if engine.tags else []
+    wanted = _go([command, "list", "-deps", *tags, "tool"], engine, environment).split()
+    linker = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in engine.variables.items())])
+    build: list[str | Path] = [command, "build", "-v", *tags, f"-ldflags={linker}", f"-o={partial}/", "tool"]
+    _watched(build, engine, environment, len(wanted), say)
+    for given, name in engine.renamed.items():
+        (partial / given).rename(partial / name)
+    if not _complete(engine, partial):
+        raise BuildError(f"{engine.name}: the build left {sorted(path.name for path in partial.iterdir())}")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    say(f"{engine.name}: built in {time.monotonic() - started:.0f} s")
+
+
+def _go(command: list[str | Path], engine: Engine, environment: dict[str, str]) -> str:
+    done = subprocess.run(command, cwd=engine.folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildError(f"{engine.name}: go {command[1]}: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _watched(command: list[str | Path], engine: Engine, environment: dict[str, str], wanted: int, say: Say) -> None:
+    """Runs ``go build -v``, which prints a line for each package that it compiles, and says how far it is."""
+    process = subprocess.Popen(
+        command, cwd=engine.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    while True:
+        try:
+            returncode = process.wait(PROGRESS_SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            say(f"{engine.name}: {len(lines)} of at most {wanted} packages compiled")
+    reader.join()
+    if returncode != 0:
+        raise BuildError(f"{engine.name}: go build: {''.join(lines[-20:])[-2000:]}")
