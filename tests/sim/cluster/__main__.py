@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import binaries, cluster, docker, images, wait
+from . import binaries, cluster, docker, images, programs, wait
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
             images.ensure(say)
         else:
             print(binaries.ensure(say))
-    except (docker.DockerError, binaries.BinariesError, wait.NotReadyError) as error:
+    except (docker.DockerError, binaries.BinariesError, programs.ProgramsError, wait.NotReadyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import binaries, docker, images, kubernetes, names, paths, pki
+from . import binaries, docker, images, kubernetes, names, paths, pki, programs
 from .lock import alone
 from .wait import NotReadyError, wait_for
 
@@ -58,9 +58,11 @@ def up(spec: Spec, say: Say) -> Path:
     """Brings the cluster up, or finds it up; returns the folder with its kubeconfig and inventory."""
     images.ensure(say)
     kubernetes_folder = None
+    node_programs: dict[str, Path] = {}
     if spec.kubernetes:  # others need not wait for a build of many minutes
         with alone("kubernetes"):
             kubernetes_folder = binaries.ensure(say)
+        node_programs = programs.of_node(say)
     folder = paths.cluster(spec.name)
     hosts = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
     running = [name for name in (*hosts, spec.repository) if _running(name)]
@@ -80,7 +82,7 @@ def up(spec: Spec, say: Say) -> Path:
         _write_configuration(folder, nodes, binaries.version(kubernetes_folder))
     for node in nodes:
         say(f"node {node.name} at {node.address}: {spec.gpus} x {spec.model}, driver {spec.driver}")
-        _start_node(spec, node, folder, kubernetes_folder)
+        _start_node(spec, node, folder, kubernetes_folder, node_programs)
     for node in nodes:
         wait_for(f"systemd in {node.name}", lambda node=node: _systemd_up(node.name), 120)  # type: ignore[misc]
         wait_for(
@@ -168,7 +170,9 @@ def _write_configuration(folder: Path, nodes: list[kubernetes.Node], version: tu
         kubernetes.write(folder / node.name, node, nodes, version)
 
 
-def _start_node(spec: Spec, node: kubernetes.Node, folder: Path, kubernetes_folder: Path | None) -> None:
+def _start_node(
+    spec: Spec, node: kubernetes.Node, folder: Path, kubernetes_folder: Path | None, mounted: dict[str, Path]
+) -> None:
     arguments = [
         "run", "-d", "--name", node.name, "--hostname", node.name, "--label", f"{LABEL}={spec.network}",
         "--network", spec.network, "--ip", node.address, "--runtime", "runc", "--cgroupns", "private",
@@ -189,6 +193,7 @@ def _start_node(spec: Spec, node: kubernetes.Node, folder: Path, kubernetes_fold
             "-v", f"{folder / node.name}:/etc/kubernetes",
             "-v", f"{folder / node.name / 'cni'}:/etc/cni/net.d",
         ]  # fmt: skip
+    arguments += [item for place, program in mounted.items() for item in ("-v", f"{program}:{place}:ro")]
     docker.run(*arguments, *_privileges(), images.NODE)
 
 

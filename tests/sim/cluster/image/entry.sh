@@ -25,6 +25,12 @@ if [ $(( 0x$bounding >> 24 & 1 )) = 0 ]; then
     install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc
 fi
 
+# containerd's own configuration, of the version that its major release writes.
+if [ ! -e /etc/containerd/config.toml ]; then
+    major=$(containerd --version | sed -E 's/^.* v?([0-9]+)\..*$/\1/')
+    install -D -m 644 "/usr/local/lib/containerd-$major.toml" /etc/containerd/config.toml
+fi
+
 # The simulated driver: device nodes, /proc/driver/nvidia and the PCI devices.
 if [ -n "${GPU_COUNT:-}" ]; then
     state=/etc/nvml-sim/state
