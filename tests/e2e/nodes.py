@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.e2e import versions
 from tests.sim.cluster import cluster
 from tests.sim.cluster.use import ROOT, Handle, wait_for
 
@@ -25,6 +26,7 @@ def fresh_cluster(spec: cluster.Spec) -> Iterator[Handle]:
 
     cluster.down(spec.name)
     yield Handle(cluster.up(spec, say), spec.node_name(1))
+    versions.record(spec.node_name(1))
     if not os.environ.get("KUBEGPU_E2E_KEEP"):
         cluster.down(spec.name)
 

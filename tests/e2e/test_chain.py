@@ -5,7 +5,6 @@ The tests build on each other in the order of this file, as the days of a node d
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -20,9 +19,8 @@ from typing import Any
 import pytest
 
 from tests.demo import pods
-from tests.e2e import pod_security
 from tests.e2e.nodes import fresh_cluster
-from tests.sim.cluster import cluster, docker, pki
+from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import ROOT, Handle, wait_for
 
 SPEC = cluster.Spec("e2e", gpus=2)
@@ -269,56 +267,6 @@ def test_an_unparsable_daemon_json_stops_the_role_and_stays_as_it_was(node: Hand
         node.execute("cp", "--preserve=all", "/root/daemon.json.good", DAEMON_JSON)
     assert node.execute("cat", DAEMON_JSON) == good
     assert docker.succeeds("exec", node.node, "docker", "info")
-
-
-def enforce_pod_security(node: Handle) -> None:
-    """From now on the API server asks the webhook of pod_security.py."""
-    folder = node.folder / node.node / "webhook"  # below the node's /etc/kubernetes
-    folder.mkdir()
-    pki.issue(pki.authority(folder), folder, "webhook", pod_security.NAME, hosts=("127.0.0.1",))
-    shutil.copy(pod_security.__file__, folder)
-    files = [f"/etc/kubernetes/webhook/{name}" for name in ("pod_security.py", "webhook.crt", "webhook.key")]
-    command = ["python3", files[0], str(pod_security.PORT), *files[1:]]
-    node.execute("systemd-run", "--unit=pod-security", *command)
-    connect = f"import socket; socket.create_connection(('127.0.0.1', {pod_security.PORT}))"
-    wait_for("the webhook", lambda: docker.succeeds("exec", node.node, "python3", "-c", connect))
-    node.apply(pod_security.configuration(base64.b64encode((folder / "ca.crt").read_bytes()).decode()))
-
-
-def test_a_namespace_that_forbids_host_paths_is_refused_before_anything_changes(node: Handle) -> None:
-    before = plugin_pod(node)["metadata"]["uid"]
-    enforce_pod_security(node)
-    label = {"name": "theirs", "labels": {pod_security.LABEL: "restricted"}}
-    node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": label})
-    arguments = ("--tags", "device_plugin", "-e", "device_plugin_namespace=theirs")
-    for mode in ((), ("--check",)):
-        run = node.playbook("site.yml", *arguments, *mode)
-        assert run.returncode != 0, run.output
-        said = re.sub(r"\\(.)", r"\1", run.output)
-        assert "The namespace theirs, which is not ours, does not take the plugin's pods" in said
-        assert f"needs the label {pod_security.LABEL}=privileged" in said
-        assert 'violates PodSecurity "restricted:latest": hostPath volumes (volumes "device-plugins", "pod-res' in said
-        assert run.changed == 0, run.output
-    assert node.get("daemonsets", "-n", "theirs")["items"] == []
-    assert plugin_pod(node)["metadata"]["uid"] == before
-
-    # with the label that the message asks for there is nothing in the way
-    node.kubectl("label", "namespace", "theirs", "--overwrite", f"{pod_security.LABEL}=privileged")
-    assert node.playbook("site.yml", *arguments, "--check").returncode == 0
-    node.kubectl("delete", "namespace", "theirs")
-
-
-def test_a_namespace_of_ours_that_lost_its_label_gets_it_back(node: Handle) -> None:
-    namespace, level = "nvidia-device-plugin", "restricted"
-    node.kubectl("label", "namespace", namespace, "--overwrite", f"{pod_security.LABEL}={level}")
-    node.kubectl("delete", "pod", "-n", namespace, plugin_pod(node)["metadata"]["name"])
-    links = node.playbook("verify.yml", "-e", "verify_registration_timeout=0")
-    assert links.returncode != 0
-    assert re.search(r"FAILED +plugin +no pod of the device plugin is on the node", links.output), links.output
-    run = node.playbook("site.yml", "--tags", "device_plugin,verify")
-    assert run.returncode == 0, run.output
-    node.kubectl("delete", "validatingwebhookconfiguration", pod_security.NAME)
-    node.execute("systemctl", "stop", "pod-security")
 
 
 def test_an_image_is_pushed_to_a_registry_from_which_the_kubelet_pulls_it(node: Handle, tmp_path: Path) -> None:

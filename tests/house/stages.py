@@ -8,6 +8,7 @@ of them are through. All of it is kept in .cache/stages.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.e2e import versions
 from tests.house import outcome
 from tests.house.repository import ROOT
 
@@ -110,6 +112,7 @@ def said(stage: str) -> str:
 
 def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(versions.folder(), ignore_errors=True)
     started = time.monotonic()
     groups = [argument.split("+") for argument in sys.argv[1:]]
     results = run_all(groups, make, lambda stage: print(f"{head(stage)}\n{said(stage)}", flush=True), time.monotonic)
@@ -117,7 +120,9 @@ def main() -> int:
     for stage in failed:
         print(f"{RULE}\nwhat stage {stage} complained of ({log_of(stage)})")
         print("\n".join(f"  {line}" for line in outcome.complaints(said(stage))))
-    print(f"{RULE}\n{table(results, time.monotonic() - started)}", flush=True)
+    print(f"{RULE}\n{table(results, time.monotonic() - started)}")
+    if tried := versions.read():
+        print(f"{RULE}\nthe end-to-end tests ran on\n{versions.table(tried)}", flush=True)
     return int(bool(failed))
 
 

@@ -7,9 +7,9 @@ import ipaddress
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import binaries, docker, images, kubernetes, names, paths, pki, programs
@@ -41,6 +41,8 @@ class Spec:
     model: str = "H100"
     driver: str = "550.54.15"
     kubernetes: bool = True
+    kubelet: Mapping[str, object] = field(default_factory=dict)
+    """Keys of the kubelet's configuration that differ from the test cluster's."""
 
     def node_name(self, index: int) -> str:
         return names.container(self.name, index)
@@ -79,7 +81,7 @@ def up(spec: Spec, say: Say) -> Path:
         "--network", spec.network, "--ip", str(subnet[5]), "--restart", "unless-stopped", images.REPO,
     )  # fmt: skip
     if kubernetes_folder:
-        _write_configuration(folder, nodes, binaries.version(kubernetes_folder))
+        _write_configuration(folder, nodes, binaries.version(kubernetes_folder), spec.kubelet)
     for node in nodes:
         say(f"node {node.name} at {node.address}: {spec.gpus} x {spec.model}, driver {spec.driver}")
         _start_node(spec, node, folder, kubernetes_folder, node_programs)
@@ -145,7 +147,9 @@ def _create_network(spec: Spec) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network(subnet)
 
 
-def _write_configuration(folder: Path, nodes: list[kubernetes.Node], version: tuple[int, int]) -> None:
+def _write_configuration(
+    folder: Path, nodes: list[kubernetes.Node], version: tuple[int, int], kubelet: Mapping[str, object]
+) -> None:
     first = nodes[0]
     server = f"https://{first.address}:6443"
     for node in nodes:
@@ -167,7 +171,7 @@ def _write_configuration(folder: Path, nodes: list[kubernetes.Node], version: tu
             shutil.copy(own / "ca.crt", target / "ca.crt")
         pki.issue(ca, target, node.name, f"system:node:{node.name}", "system:nodes", (node.name, node.address))
         pki.kubeconfig(folder / node.name / "kubelet.conf", server, target, node.name, seen_at=kubernetes.PKI)
-        kubernetes.write(folder / node.name, node, nodes, version)
+        kubernetes.write(folder / node.name, node, nodes, version, kubelet)
 
 
 def _start_node(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,11 +153,11 @@ def network_configuration(node: Node) -> dict[str, object]:
     }
 
 
-def write(folder: Path, node: Node, nodes: list[Node], version: tuple[int, int]) -> None:
+def write(folder: Path, node: Node, nodes: list[Node], version: tuple[int, int], kubelet: Mapping[str, object]) -> None:
     """Writes what is not a certificate below ``folder``, the node's /etc/kubernetes."""
     environment = node_environment(node, nodes, version)
     (folder / "node.env").write_text("".join(f'{key}="{value}"\n' for key, value in environment.items()))
-    (folder / "kubelet.yaml").write_text(json.dumps(kubelet_configuration(node, version), indent=2))
+    (folder / "kubelet.yaml").write_text(json.dumps({**kubelet_configuration(node, version), **kubelet}, indent=2))
     (folder / "cni").mkdir(exist_ok=True)
     (folder / "cni" / "10-bridge.conflist").write_text(json.dumps(network_configuration(node), indent=2))
     if node == nodes[0]:

@@ -69,6 +69,11 @@ class Handle:
         self.kubectl("apply", "-f", f"/etc/kubernetes/{path.name}")
         path.unlink()
 
+    def version(self) -> tuple[int, int]:
+        """The cluster's Kubernetes, (major, minor)."""
+        found = json.loads(self.kubectl("version", "-o", "json"))["serverVersion"]
+        return int(found["major"]), int(re.sub(r"\D", "", found["minor"]))
+
     def gpus(self, kind: str = "allocatable") -> int:
         """The node's nvidia.com/gpu in ``capacity`` or ``allocatable``; 0 where it has none."""
         return int(self.get("node", self.node)["status"][kind].get("nvidia.com/gpu", "0"))
