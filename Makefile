@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
-	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e newer \
+	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e matrix engines newer \
 	bench bench-daemon soak bench-ansible build release docs clean
 
 help: ## list the targets
@@ -99,7 +99,14 @@ molecule: setup engine ## molecule: a node with Docker, and the toolkit with apt
 	molecule test --all
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
-	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 tests/e2e
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 -m "not matrix" tests/e2e
+
+CELLS ?=
+matrix: setup tools browser engine ## the tests on every combination of versions that README.md names; goes on where it ended
+	@$(PYTHON) -m tests.house.matrix $(CELLS)
+
+engines: setup ## build the engines that the tests run: Kubernetes, etcd, containerd, crictl, NVIDIA's toolkit
+	@$(PYTHON) -m tests.engines
 
 newer: setup tools ## the daemon and the manifests against a newer Kubernetes' libraries, from Debian's packages (Go)
 	$(PYTHON) -m pytest tests/newer
