@@ -10,7 +10,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 WORKERS ?= 2
 
 .PHONY: help setup tools browser engine demo demo-clean test quick lint lint-python lint-types lint-yaml lint-shell \
-	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e matrix engines newer \
+	lint-ansible unit unit-quick unit-targets coverage mutation sanity sanity-all importer molecule e2e matrix engines \
 	bench bench-daemon soak bench-ansible build release docs clean
 
 help: ## list the targets
@@ -107,9 +107,6 @@ matrix: setup tools browser engine ## the tests on every combination of versions
 
 engines: setup ## build the engines that the tests run: Kubernetes, etcd, containerd, crictl, NVIDIA's toolkit
 	@$(PYTHON) -m tests.engines
-
-newer: setup tools ## the daemon and the manifests against a newer Kubernetes' libraries, from Debian's packages (Go)
-	$(PYTHON) -m pytest tests/newer
 
 bench: bench-daemon ## benchmarks that print tables
 	$(PYTHON) tests/bench/facts.py

@@ -37,7 +37,7 @@ def ensure(say: Callable[[str], None]) -> Path:
 
     $KUBEGPU_K8S_BIN names such a folder. Else $KUBEGPU_K8S_VERSION is a minor release of MODULES or DEBIAN (default:
     NEWEST), or an exact release as v1.36.3. Sources in order: the official release, checked against its published
-    SHA-256; a build from Go modules (NEWEST: about 25 minutes on two cores); for 1.20, and where nobody asked for a
+    SHA-256; a build from Go modules (NEWEST: about 12 minutes on two cores); for 1.20, and where nobody asked for a
     release and there is no other source, a build of Debian's source package (about 5 minutes). All but the first are
     kept in the cache.
     """
