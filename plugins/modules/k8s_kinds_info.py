@@ -16,6 +16,8 @@ description:
     kind, which takes most of its time to load the client and to find the API; this module does it once.
   - Every kind is asked for, also after one that could not be read, so that all that is wrong is known. The module fails
     if there is such a kind, and returns the others nevertheless.
+  - Of each object only what O(queries[].query) names is returned. What else is in it, such as the environment of other
+    people's pods, gets into no variable and no log.
 options:
   queries:
     description: What to read. Each gets an answer, in the same order.
@@ -47,11 +49,15 @@ options:
         type: list
         elements: str
         default: []
-  hidden_fields:
-    description: Fields that are left out of every object, as M(kubernetes.core.k8s_info) has it.
-    type: list
-    elements: str
-    default: []
+      query:
+        description:
+          - A JMESPath expression that says what of each object is returned; V(@) is all of it.
+          - Keys that get no value are left out, and so is an object of which the expression finds nothing.
+          - Beside JMESPath's own functions there is C(matching(value, 'regular expression')), which ignores case. Of an
+            object such as C(metadata.annotations) it returns the members whose key matches; of a list of strings, the
+            parts of them that match.
+        type: str
+        required: true
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
   - kubernetes.core.k8s_auth_options
@@ -64,6 +70,7 @@ attributes:
   platform:
     platforms: posix
 requirements:
+  - jmespath >= 1.0.0 (Python)
   - kubernetes >= 24.2.0 (Python)
   - PyYAML >= 3.11
 notes:
@@ -76,14 +83,16 @@ EXAMPLES = r"""
 - name: Read nodes and what runs on one of them
   kubegpu.nvidia.k8s_kinds_info:
     kubeconfig: /etc/kubernetes/admin.conf
-    hidden_fields: [metadata.managedFields]
     queries:
       - kind: Node
+        query: "{name: metadata.name, gpus: matching(metadata.labels, '^nvidia[.]com/')}"
       - kind: Pod
         field_selectors: [spec.nodeName=gpu-1]
+        query: "{metadata: metadata.{namespace: namespace, name: name}, status: {phase: status.phase}}"
       - kind: DaemonSet
         api_version: apps/v1
         namespace: kube-system
+        query: metadata.name
   delegate_to: localhost
   register: found
 
@@ -100,14 +109,14 @@ answers:
   elements: dict
   contains:
     item:
-      description: The query.
+      description: The query, without the expression.
       returned: always
       type: dict
     resources:
-      description: The objects.
+      description: What the expression has found in each of the objects.
       returned: if they could be read
       type: list
-      elements: dict
+      elements: raw
     api_found:
       description: Whether the cluster has this kind in this version of the API.
       returned: if they could be read
@@ -119,9 +128,11 @@ answers:
 """
 
 import copy
+import traceback
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubernetes.cutting import QueryError, cutter
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.kubernetes.reading import read_all
 from ansible_collections.kubernetes.core.plugins.module_utils.args_common import AUTH_ARG_SPEC
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
@@ -136,23 +147,28 @@ QUERY = {
     "namespace": {"type": "str"},
     "label_selectors": {"type": "list", "elements": "str", "default": []},
     "field_selectors": {"type": "list", "elements": "str", "default": []},
+    "query": {"type": "str", "required": True},
 }
 
 
 def main():
     spec = copy.deepcopy(AUTH_ARG_SPEC)
     spec["queries"] = {"type": "list", "elements": "dict", "required": True, "options": QUERY}
-    spec["hidden_fields"] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleK8SModule(module_class=AnsibleModule, argument_spec=spec, supports_check_mode=True)
+    queries = []
+    for query in module.params["queries"]:
+        try:
+            cut = cutter(query["query"])
+        except ImportError:
+            module.fail_json(msg=missing_required_lib("jmespath"), exception=traceback.format_exc())
+        except QueryError as error:
+            module.fail_json(msg="the query for the kind %s is %s" % (query["kind"], error))
+        queries.append(({key: value for key, value in query.items() if key != "query"}, cut))
     try:
         service = K8sService(get_api_client(module), module)
     except CoreException as error:
         module.fail_from_exception(error)
-
-    def find(kind, api_version, **query):
-        return service.find(kind, api_version, hidden_fields=module.params["hidden_fields"], **query)
-
-    answers, problem = read_all(find, module.params["queries"])
+    answers, problem = read_all(service.find, queries)
     if problem:
         module.fail_json(msg=problem, answers=answers)
     module.exit_json(changed=False, answers=answers)

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 
-def read_all(find: Callable[..., dict[str, Any]], queries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+def read_all(
+    find: Callable[..., dict[str, Any]], queries: list[tuple[dict[str, Any], Callable[[Any], Any]]]
+) -> tuple[list[dict[str, Any]], str]:
     """Ask everything, whatever fails.
 
     Args:
         find: takes the keys of a query as keywords, and returns ``{"resources": [object], "api_found": bool}`` or
             raises an exception that says why it cannot.
-        queries (list[dict]): with ``kind``, ``api_version`` and what else ``find`` takes.
+        queries (list[tuple]): each a dict with ``kind``, ``api_version`` and what else ``find`` takes, and a function
+            that returns of an object what is wanted of it, or None if nothing is.
 
     Returns:
         tuple[list[dict], str]: in the queries' order what ``find`` returned, or ``msg`` with the exception's words,
@@ -25,9 +28,11 @@ def read_all(find: Callable[..., dict[str, Any]], queries: list[dict[str, Any]])
     """
     answers: list[dict[str, Any]] = []
     problem = ""
-    for query in queries:
+    for query, cut in queries:
         try:
             answer = find(**query)
+            wanted = [cut(thing) for thing in answer["resources"]]
+            answer = {**answer, "resources": [thing for thing in wanted if thing is not None]}
         except Exception as error:  # the client lets through what its HTTP library raises
             answer = {"msg": str(error) or type(error).__name__}
             problem = problem or "%s: %s" % (query["kind"], answer["msg"])

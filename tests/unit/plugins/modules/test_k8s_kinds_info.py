@@ -10,70 +10,27 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 
 from tests.house.repository import ROOT
+from tests.unit.kubernetes_stub import Api, serving
 
 
-def resources(version: str, **kinds: str) -> dict:
-    """A page of the discovery: plural=kind."""
-    verbs = {"namespaced": False, "verbs": ["get", "list"]}
-    listed = [{"name": name, "singularName": "", "kind": kind, **verbs} for name, kind in kinds.items()]
-    return {"kind": "APIResourceList", "groupVersion": version, "resources": listed}
-
-
-APPS = {"groupVersion": "apps/v1", "version": "v1"}
-PAGES = {
-    "/version": {"major": "1", "minor": "30", "gitVersion": "v1.30.0"},
-    "/api": {"kind": "APIVersions", "versions": ["v1"]},
-    "/apis": {
-        "kind": "APIGroupList",
-        "groups": [{"name": "apps", "versions": [APPS], "preferredVersion": APPS}],
-    },
-    "/api/v1": resources("v1", nodes="Node", secrets="Secret"),
-    "/apis/apps/v1": resources("apps/v1", daemonsets="DaemonSet"),
-    "/api/v1/nodes": {
-        "kind": "NodeList",
-        "apiVersion": "v1",
-        "metadata": {},
-        "items": [{"metadata": {"name": "gpu-1", "managedFields": [{"manager": "kubelet"}]}}],
-    },
-    "/apis/apps/v1/daemonsets": {"kind": "DaemonSetList", "apiVersion": "apps/v1", "metadata": {}, "items": []},
+NODE = {
+    "metadata": {"name": "gpu-1", "annotations": {"nvidia.com/GPU-note": "a", "other": "secret"}},
+    "spec": {"env": [{"name": "PASSWORD", "value": "secret"}], "args": ["--plugin=nvidia", "--token=secret"]},
 }
-FORBIDDEN = {"kind": "Status", "status": "Failure", "message": "secrets is forbidden", "code": 403}
 
 
 @pytest.fixture
 def api(tmp_path, monkeypatch):
-    """Its address, and the (path, query) of what it was asked."""
-    seen = []
     # the client remembers what an address offers, and another test may have had this one
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked = urlsplit(self.path)
-            seen.append((asked.path, parse_qs(asked.query)))
-            page = PAGES.get(asked.path, FORBIDDEN)
-            content = json.dumps(page).encode()
-            self.send_response(page.get("code", 200))
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args):
-            """Nothing to say."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{made.server_address[1]}", seen
-        made.shutdown()
+    with serving(Api({"nodes": [NODE]}, forbidden=("secrets",))) as made:
+        yield made
 
 
 def ask(folder: Path, defaults: dict, **arguments: object) -> dict:
@@ -100,43 +57,78 @@ def ask(folder: Path, defaults: dict, **arguments: object) -> dict:
 
 
 def test_every_kind_is_read_and_what_may_not_be_read_is_named(api, tmp_path):
-    address, seen = api
     queries = [
-        {"kind": "Secret"},
-        {"kind": "Node", "label_selectors": ["a=b", "c"]},
-        {"kind": "DaemonSet", "api_version": "apps/v1", "field_selectors": ["metadata.name=x"]},
-        {"kind": "Nonsense", "api_version": "apps/v1"},
+        {"kind": "Secret", "query": "@"},
+        {"kind": "Node", "label_selectors": ["a=b", "c"], "query": "metadata.{name: name}"},
+        {"kind": "DaemonSet", "api_version": "apps/v1", "field_selectors": ["metadata.name=x"], "query": "@"},
+        {"kind": "Nonsense", "api_version": "apps/v1", "query": "@"},
     ]
-    found = ask(
-        tmp_path, {"host": address, "api_key": "one"}, queries=queries, hidden_fields=["metadata.managedFields"]
-    )
+    found = ask(tmp_path, {"host": api.address, "api_key": "one"}, queries=queries)
     assert found["failed"]
     assert found["msg"].startswith("Secret: ")
     secrets, nodes, daemonsets, nonsense = found["answers"]
     assert [answer["item"]["kind"] for answer in found["answers"]] == ["Secret", "Node", "DaemonSet", "Nonsense"]
     assert "secrets is forbidden" in secrets["msg"]
     assert "resources" not in secrets
-    assert [node["metadata"] for node in nodes["resources"]] == [{"name": "gpu-1"}]
+    assert nodes["resources"] == [{"name": "gpu-1"}]
     assert (daemonsets["resources"], daemonsets["api_found"]) == ([], True)
     assert (nonsense["resources"], nonsense["api_found"]) == ([], False)
-    questions = dict(seen)
+    questions = dict(api.seen)
     assert questions["/api/v1/nodes"]["labelSelector"] == ["a=b,c"]
     assert questions["/apis/apps/v1/daemonsets"]["fieldSelector"] == ["metadata.name=x"]
 
 
+def test_a_query_says_what_of_an_object_is_returned(api, tmp_path):
+    queries = [
+        {"kind": "Node", "query": "{a: matching(metadata.annotations, '^nvidia[.]com/gpu'), none: status.phase}"},
+        {"kind": "Node", "query": "matching(spec.args, 'nvidia|plugin')"},
+        {"kind": "Node", "query": "status.phase"},
+        {"kind": "Node", "query": "length(spec.env[0].value) == `6`"},
+        # its message must not say what the value is
+        {"kind": "Node", "query": "keys(spec.env[0].value)"},
+        {"kind": "Node", "query": "nonsense(spec)"},
+        {"kind": "Node", "query": "matching(spec.args, '(')"},
+    ]
+    found = ask(tmp_path, {"host": api.address, "api_key": "one"}, queries=queries)
+    answers = [answer.get("resources", answer.get("msg")) for answer in found["answers"]]
+    assert answers[:4] == [[{"a": {"nvidia.com/GPU-note": "a"}}], [["plugin", "nvidia"]], [], [True]]
+    assert answers[4] == "keys() cannot take a value of type string"
+    assert "nonsense()" in answers[5]
+    assert "is not a regular expression" in answers[6]
+    assert found["msg"] == f"Node: {answers[4]}"
+    assert "secret" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("query", ["metadata.{", "", "a b"])
+def test_an_invalid_query_is_refused_before_anything_is_read(api, tmp_path, query):
+    found = ask(tmp_path, {"host": api.address}, queries=[{"kind": "Node", "query": query}])
+    assert "the query for the kind Node is not a valid JMESPath expression" in found["msg"]
+    assert api.seen == []
+
+
+def test_a_missing_library_is_named_as_the_others_are(api, tmp_path, monkeypatch):
+    # not in the playbook's own folder, which Ansible keeps out of a module's path
+    (hidden := tmp_path / "hidden").mkdir()
+    (hidden / "jmespath.py").write_text("raise ImportError('no jmespath')")
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    found = ask(tmp_path, {"host": api.address}, queries=[{"kind": "Node", "query": "@"}])
+    known = kubernetes_remedy(found["msg"])
+    assert (known["code"], "jmespath" in known["cause"]) == ("library_missing", True)
+
+
 def test_all_is_well(api, tmp_path):
-    found = ask(tmp_path, {"host": api[0], "api_key": "one"}, queries=[{"kind": "Node"}])
+    found = ask(tmp_path, {"host": api.address, "api_key": "one"}, queries=[{"kind": "Node", "query": "@"}])
     assert (found["failed"], found["changed"], len(found["answers"])) == (False, False, 1)
 
 
 def test_nobody_answers(tmp_path):
-    found = ask(tmp_path, {"host": "http://127.0.0.1:1", "api_key": "one"}, queries=[{"kind": "Node"}])
+    found = ask(tmp_path, {"host": "http://127.0.0.1:1", "api_key": "one"}, queries=[{"kind": "Node", "query": "@"}])
     assert found["failed"]
     assert "answers" not in found
     assert "127.0.0.1" in found["msg"]
 
 
 def test_a_kubeconfig_that_is_not_there_is_named(tmp_path):
-    found = ask(tmp_path, {"kubeconfig": "/nonexistent/config"}, queries=[{"kind": "Node"}])
+    found = ask(tmp_path, {"kubeconfig": "/nonexistent/config"}, queries=[{"kind": "Node", "query": "@"}])
     assert found["failed"]
     assert "/nonexistent/config" in found["msg"]
