@@ -164,6 +164,12 @@ _KNOWN = (
         "exempt the namespace from that policy",
     ),
     (
+        "no_node",
+        re.compile(r"the cluster has no node of this name"),
+        "the cluster has no node of this name",
+        "set kubegpu_node_name for this host to its node's name ('kubectl get nodes')",
+    ),
+    (
         "runtime_class_not_found",
         re.compile(r"RuntimeClass \\*\"(?P<name>[^\"\\]+)\\*\" not found"),
         "the cluster has no RuntimeClass {name}",

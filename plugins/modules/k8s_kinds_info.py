@@ -168,6 +168,8 @@ def main():
         service = K8sService(get_api_client(module), module)
     except CoreException as error:
         module.fail_from_exception(error)
+    except Exception as error:  # the client lets through what its HTTP library raises
+        module.fail_json(msg=str(error) or type(error).__name__)
     answers, problem = read_all(service.find, queries)
     if problem:
         module.fail_json(msg=problem, answers=answers)

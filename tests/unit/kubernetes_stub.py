@@ -72,6 +72,12 @@ def merged(old: Any, new: Any) -> Any:
     return {key: value for key, value in both.items() if value is not None}
 
 
+def has_labels(thing: dict[str, Any], selector: str) -> bool:
+    """``a=b,c=d``; what is more than that fits nothing."""
+    labels = thing["metadata"].get("labels", {})
+    return all(labels.get(pair.partition("=")[0]) == pair.partition("=")[2] for pair in selector.split(",") if pair)
+
+
 @dataclass
 class Api:
     """``objects``: plural -> objects. ``forbidden``: plurals that nobody may read. ``seen``: (path, query) of reads."""
@@ -81,7 +87,7 @@ class Api:
     address: str = ""
     seen: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
 
-    def answer(self, method: str, path: str, change: Any) -> dict[str, Any]:
+    def answer(self, method: str, path: str, query: dict[str, list[str]], change: Any) -> dict[str, Any]:
         if path in (pages := discovery()):
             return dict(pages[path])
         version = next(known for known in KINDS if path.startswith(prefix(known) + "/"))
@@ -94,7 +100,8 @@ class Api:
         kind = KINDS[version][plural][0]
         found = self.objects.get(plural, [])
         if not name:
-            return {"kind": f"{kind}List", "apiVersion": version, "metadata": {}, "items": found}
+            chosen = [thing for thing in found if has_labels(thing, query.get("labelSelector", [""])[0])]
+            return {"kind": f"{kind}List", "apiVersion": version, "metadata": {}, "items": chosen}
         for place, thing in enumerate(found):
             if thing["metadata"]["name"] == name:
                 if method == "PATCH":
@@ -110,9 +117,10 @@ def serving(api: Api) -> Iterator[Api]:
             asked = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
             change = json.loads(self.rfile.read(length)) if length else None
+            query = parse_qs(asked.query)
             if self.command == "GET":
-                api.seen.append((asked.path, parse_qs(asked.query)))
-            page = api.answer(self.command, asked.path, change)
+                api.seen.append((asked.path, query))
+            page = api.answer(self.command, asked.path, query, change)
             content = json.dumps(page).encode()
             self.send_response(page.get("code", 200))
             self.send_header("Content-Type", "application/json")

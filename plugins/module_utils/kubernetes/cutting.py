@@ -28,7 +28,7 @@ def cutter(expression: str) -> Callable[[Any], Any]:
     import jmespath  # type: ignore[import-untyped]
     from jmespath import exceptions, functions
 
-    signature = functions.signature({"types": ["object", "array-string", "null"]}, {"types": ["string"]})
+    signature = functions.signature({"types": ["object", "array", "null"]}, {"types": ["string"]})
     extended = type("Functions", (functions.Functions,), {"_func_matching": signature(_matching)})
     try:
         compiled = jmespath.compile(expression)
@@ -54,7 +54,7 @@ def _matching(_functions: Any, value: Any, pattern: str) -> Any:
     except re.error as error:
         raise QueryError("matching(): %s is not a regular expression: %s" % (pattern, error)) from None
     if isinstance(value, list):
-        return [found.group() for text in value for found in wanted.finditer(text)]
+        return [found.group() for text in value for found in wanted.finditer(str(text))]
     return {key: member for key, member in (value or {}).items() if wanted.search(key)} or None
 
 

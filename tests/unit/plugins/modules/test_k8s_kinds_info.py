@@ -80,7 +80,7 @@ def test_every_kind_is_read_and_what_may_not_be_read_is_named(api, tmp_path):
 
 def test_a_query_says_what_of_an_object_is_returned(api, tmp_path):
     queries = [
-        {"kind": "Node", "query": "{a: matching(metadata.annotations, '^nvidia[.]com/gpu'), none: status.phase}"},
+        {"kind": "Node", "query": "{a: matching(metadata.annotations, '^nvidia[.]com/gpu'), b: matching(a, 'a')}"},
         {"kind": "Node", "query": "matching(spec.args, 'nvidia|plugin')"},
         {"kind": "Node", "query": "status.phase"},
         {"kind": "Node", "query": "length(spec.env[0].value) == `6`"},
