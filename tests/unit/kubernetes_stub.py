@@ -1,4 +1,4 @@
-"""A server that speaks as a Kubernetes API server does: discovery, objects to read, and writes that answer the object."""
+"""A server that speaks as an API server does: discovery, objects to read, and writes that answer the object."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the roles read from a cluster shows nothing of other people's objects: in no task that fails, is retried or told at -vvv.
+"""Nothing of other people's objects is shown by a task that reads a cluster: failed, retried, or told at -vvv.
 
-The tasks run for real against a stub of the API. tests/e2e/test_leak.py does the same with all playbooks and a real cluster.
+The tasks run for real against a stub of the API; tests/e2e/test_leak.py does it with the playbooks and a cluster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from tests.house.repository import ROOT
 from tests.unit.kubernetes_stub import Api, serving
 
-SECRET = "quince-4711-marmalade"
+SECRET = "quince-4711-marmalade"  # noqa: S105
 NODE = "gpu-1"
 ENV = [{"name": "PASSWORD", "value": SECRET}]
 ANNOTATIONS = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps({"env": ENV})}
@@ -87,6 +87,8 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     playbooks = ROOT / "playbooks" / "tasks"
     theirs = {"namespace": "theirs", "name": "theirs"}
     elsewhere = str(folder / "unreachable")
+    runtime = {"runtime": "containerd", "installed": {}}
+    traces = {"annotations": {"kubegpu.nvidia/ack": "all"}}
     return [
         {
             "ansible.builtin.set_fact": {

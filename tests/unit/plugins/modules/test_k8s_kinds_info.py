@@ -13,11 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 
+from ansible_collections.kubegpu.nvidia.plugins.filter.kubernetes_remedy import kubernetes_remedy
 from tests.house.repository import ROOT
 from tests.unit.kubernetes_stub import Api, serving
-
 
 NODE = {
     "metadata": {"name": "gpu-1", "annotations": {"nvidia.com/GPU-note": "a", "other": "secret"}},
