@@ -90,12 +90,7 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     runtime = {"runtime": "containerd", "installed": {}}
     traces = {"annotations": {"kubegpu.nvidia/ack": "all"}}
     return [
-        {
-            "ansible.builtin.set_fact": {
-                "cacheable": True,
-                "kubelet_runtime": {"runtime": "containerd", "installed": {}},
-            }
-        },
+        {"ansible.builtin.set_fact": {"cacheable": True, "kubelet_runtime": runtime}},
         # the node offers three GPUs and two are expected, so that what is asked for never comes true
         attempt(role("verify", verify_image="example.com/image", verify_runtime="none")),
         attempt(role("verify", verify_image="example.com/image", verify_runtime="none", verify_kubeconfig=elsewhere)),
@@ -107,11 +102,7 @@ def steps(folder: Path) -> list[dict[str, Any]]:
             role("device_plugin", "replace.yml", device_plugin_plan={"replaced": [theirs]}),
             rescue=role("device_plugin", "refused.yml"),
         ),
-        attempt(
-            role(
-                "device_plugin", "traces.yml", device_plugin_plan={"traces": {"annotations": {"kubegpu.nvidia/a": "b"}}}
-            )
-        ),
+        attempt(role("device_plugin", "traces.yml", device_plugin_plan={"traces": traces})),
         attempt(role("device_plugin", "diagnose.yml")),
         attempt({"ansible.builtin.include_tasks": str(playbooks / "drain.yml")}),
         attempt({"ansible.builtin.include_tasks": str(playbooks / "uncordon.yml")}),
