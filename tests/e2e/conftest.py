@@ -21,6 +21,7 @@ ORDER = (
     "test_toolkit_zypper.py",
     "test_agent.py",
     "test_toolkit_cdi.py",
+    "test_leak.py",
     "test_metrics.py",
     "test_report.py",
 )
