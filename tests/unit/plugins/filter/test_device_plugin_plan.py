@@ -8,8 +8,15 @@ import copy
 import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.device_plugin_plan import device_plugin_plan
+from tests.unit.queries import cut
 
 OURS = {"app.kubernetes.io/managed-by": "kubegpu.nvidia"}
+QUERIES = {
+    "Node": "device_plugin_node_query",
+    "DaemonSet": "device_plugin_daemonset_query",
+    "RuntimeClass": "device_plugin_runtime_class_query",
+}
+OTHERWISE = "device_plugin_object_query"
 WANTED = {
     "state": "present",
     "namespace": "gpu",
@@ -47,6 +54,7 @@ def thing(name, namespace="", labels=None, **more):
 
 def plan(wanted=None, **resources):
     resources = {"Node": [node()], **resources}
+    resources = {kind: cut(QUERIES.get(kind, OTHERWISE), items) for kind, items in resources.items()}
     results = [{"item": {"kind": kind}, "resources": items, "api_found": True} for kind, items in resources.items()]
     return device_plugin_plan(results, {**copy.deepcopy(WANTED), **(wanted or {})})
 

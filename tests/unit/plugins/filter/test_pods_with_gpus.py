@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.pods_with_gpus import pods_with_gpus
+from tests.unit.queries import cut
 
 GPU = {"nvidia.com/gpu": "1"}
 
@@ -26,7 +27,7 @@ def pod(name="p", node="n1", phase="Running", limits=GPU, init=None, labels=None
 
 
 def uses(item):
-    return [found["uses"] for found in pods_with_gpus([item])]
+    return [found["uses"] for found in pods_with_gpus(cut("device_plugin_gpu_user_query", [item]))]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ansible_collections.kubegpu.nvidia.plugins.filter.verify_pod_state import v
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_registered import verify_registered
 from ansible_collections.kubegpu.nvidia.plugins.filter.verify_summary import verify_summary
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.verify import pods as test_pods
+from tests.unit.queries import cut
 
 UUIDS = ["GPU-7927c87e-b2a0-58dc-8d86-556e4dfa73b7", "GPU-c29a8f43-287a-5ac1-a138-4b63838c2b3b"]
 LIST = "".join(f"GPU {index}: NVIDIA H100 80GB HBM3 (UUID: {uuid})\n" for index, uuid in enumerate(UUIDS))
@@ -127,6 +128,10 @@ def chain(**changes):
         for parent in parents:
             target = target[parent]
         target[key] = value
+    if seen["node"]:
+        (seen["node"],) = cut("verify_node_query", [seen["node"]])
+    if seen["pods"]:
+        seen["pods"] = cut("verify_pod_query", seen["pods"])
     return {link["name"]: link for link in verify_chain(seen)}
 
 
@@ -532,7 +537,8 @@ OURS = {**PLUGIN, "spec": {**PLUGIN["spec"], "nodeName": "n1", "runtimeClassName
 
 def whole_plan(wanted=None, pods=(), nodes=None, check_mode=False, answers=None):
     nodes = [HEALTHY["node"]] if nodes is None else nodes
-    asked = {"nodes": {"resources": nodes}, "pods": {"resources": [OURS, *pods]}, **(answers or {})}
+    nodes, pods = cut("verify_node_query", nodes), cut("verify_pod_query", [OURS, *pods])
+    asked = {"nodes": {"resources": nodes}, "pods": {"resources": pods}, **(answers or {})}
     options = {"namespace": "gpu", "timeout": 60, "run": "r1", "check_mode": check_mode}
     return verify_pod_plan(wanted or {"h1": WANTED}, asked, options)
 
