@@ -85,6 +85,7 @@ MESSAGES = [
         "verify_namespace",
         id="namespace",
     ),
+    pytest.param("the cluster has no node of this name", "no_node", "kubegpu_node_name", id="node"),
     pytest.param(
         "Pod deletion errors: cannot delete Pods not managed by ReplicationController, ReplicaSet, Job, DaemonSet or "
         "StatefulSet (use option force set to yes): a/b.c,d/e. cannot delete Pods with local storage: a/f.",
