@@ -108,11 +108,11 @@ def ensure(say: Say) -> None:
 
 
 def archive(tag: str) -> Path:
-    """An image as a file that docker and containerd load, written once per image."""
+    """An image as a file that docker and containerd load, written once per image and prefix: it has the tag."""
     image = docker.inspect("image", tag)
     if image is None:
         raise docker.DockerError(f"{tag} is not built")
-    folder = paths.cache() / "images" / str(image["Id"]).split(":")[1][:12]
+    folder = paths.cache() / "images" / f"{names.PREFIX}-{str(image['Id']).split(':')[1][:12]}"
     path = folder / f"{tag.split('/')[-1].split(':')[0]}.tar"
     with alone("images"):
         if not path.exists():
