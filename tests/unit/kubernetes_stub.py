@@ -73,9 +73,10 @@ def merged(old: Any, new: Any) -> Any:
 
 
 def has_labels(thing: dict[str, Any], selector: str) -> bool:
-    """``a=b,c=d``; what is more than that fits nothing."""
+    """``a=b,c``: a value, or that the label is there; what is more than that fits nothing."""
     labels = thing["metadata"].get("labels", {})
-    return all(labels.get(pair.partition("=")[0]) == pair.partition("=")[2] for pair in selector.split(",") if pair)
+    wanted = [pair.partition("=") for pair in selector.split(",") if pair]
+    return all(name in labels and (not equal or labels[name] == value) for name, equal, value in wanted)
 
 
 @dataclass

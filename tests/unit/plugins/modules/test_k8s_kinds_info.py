@@ -19,7 +19,11 @@ from tests.house.repository import ROOT
 from tests.unit.kubernetes_stub import Api, serving
 
 NODE = {
-    "metadata": {"name": "gpu-1", "annotations": {"nvidia.com/GPU-note": "a", "other": "secret"}},
+    "metadata": {
+        "name": "gpu-1",
+        "labels": {"a": "b", "c": ""},
+        "annotations": {"nvidia.com/GPU-note": "a", "other": "secret"},
+    },
     "spec": {"env": [{"name": "PASSWORD", "value": "secret"}], "args": ["--plugin=nvidia", "--token=secret"]},
 }
 
