@@ -90,14 +90,13 @@ def entry(
     cell: Cell, commit: str, date: str, runner: Callable[[Cell], tuple[str, dict[str, list[str]]]]
 ) -> dict[str, Any]:
     """What docs/tested.json has of a cell."""
+    started = time.monotonic()
+    found: dict[str, list[str]] = {}
     if cell.needs and not os.environ.get(cell.needs):
-        result, found = f"not run: {cell.needs} is not set", {}
-        seconds = 0.0
+        result = f"not run: {cell.needs} is not set"
     else:
-        started = time.monotonic()
         result, found = runner(cell)
-        seconds = time.monotonic() - started
-    minutes = round(seconds / 60, 1)
+    minutes = round((time.monotonic() - started) / 60, 1)
     return {
         "cell": cell.name,
         "versions": found,
