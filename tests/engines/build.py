@@ -44,7 +44,10 @@ def place(engine: Engine) -> Path:
 
 
 def _complete(engine: Engine, folder: Path) -> bool:
-    return all(os.access(folder / program, os.X_OK) for program in engine.programs)
+    files = [Path(file).name for files in engine.files.values() for file in files]
+    return all(os.access(folder / program, os.X_OK) for program in engine.programs) and all(
+        (folder / file).exists() for file in files
+    )
 
 
 def _build(engine: Engine, folder: Path, say: Say) -> None:
@@ -62,6 +65,10 @@ def _build(engine: Engine, folder: Path, say: Say) -> None:
     _watched(build, engine, environment, len(wanted), say)
     for given, name in engine.renamed.items():
         (partial / given).rename(partial / name)
+    for module, files in engine.files.items():
+        source = Path(_go([command, "list", "-m", "-f={{.Dir}}", module], engine, environment).strip())
+        for file in files:
+            shutil.copyfile(source / file, partial / Path(file).name)
     if not _complete(engine, partial):
         raise BuildError(f"{engine.name}: the build left {sorted(path.name for path in partial.iterdir())}")
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,8 @@ class Engine:
     cgo: bool = False
     renamed: dict[str, str] = field(default_factory=dict)
     """Names that Go gives a program -> the names that it is known by."""
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Module -> files of it that belong to the programs; they are kept beside them, without their folders."""
     minutes: float = 1
     """How long a build takes on two cores with nothing cached, about."""
 
@@ -42,6 +44,30 @@ def _kubernetes(series: str, version: str, go: str, minutes: float) -> Engine:
         go=go,
         programs=("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"),
         variables={f"{base}.{key}": value for base in (_COMPONENT_BASE, _CLIENT_GO) for key, value in values.items()},
+        minutes=minutes,
+    )
+
+
+_TOOLKIT = "github.com/NVIDIA/nvidia-container-toolkit"
+_TOOLKIT_UNITS = (
+    "deployments/systemd/10-container-engines.conf",
+    "deployments/systemd/90-nvidia-container-toolkit.preset",
+    "deployments/systemd/nvidia-cdi-refresh.env",
+    "deployments/systemd/nvidia-cdi-refresh.path",
+    "deployments/systemd/nvidia-cdi-refresh.service",
+    "deployments/udev/99-nvidia-cdi-refresh.rules",
+)
+
+
+def _toolkit(series: str, version: str, minutes: float, files: tuple[str, ...] = ()) -> Engine:
+    return Engine(
+        name=f"nvidia-container-toolkit-{series}",
+        version=version,
+        go="1.26.10",
+        programs=("nvidia-ctk", "nvidia-container-runtime", "nvidia-container-runtime-hook", "nvidia-cdi-hook"),
+        variables={f"{_TOOLKIT}/internal/info.version": version},
+        cgo=True,  # NVML is a C library
+        files={_TOOLKIT: files} if files else {},
         minutes=minutes,
     )
 
@@ -79,6 +105,8 @@ _ENGINES = (
         ("crictl",),
         variables={"sigs.k8s.io/cri-tools/pkg/version.Version": "v1.37.0"},
     ),
+    _toolkit("1.20", "1.20.2", 1.5, _TOOLKIT_UNITS),
+    _toolkit("1.17", "1.17.8", 1),
 )
 
 ENGINES = {engine.name: engine for engine in _ENGINES}
