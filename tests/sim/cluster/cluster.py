@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.sim.toolkit import repository
+
 from . import binaries, docker, images, kubernetes, names, paths, pki, programs
 from .lock import alone
 from .wait import NotReadyError, wait_for
@@ -59,6 +61,7 @@ class Spec:
 def up(spec: Spec, say: Say) -> Path:
     """Brings the cluster up, or finds it up; returns the folder with its kubeconfig and inventory."""
     images.ensure(say)
+    packages = repository.ensure(say)
     kubernetes_folder = None
     node_programs: dict[str, Path] = {}
     if spec.kubernetes:  # others need not wait for a build of many minutes
@@ -78,7 +81,8 @@ def up(spec: Spec, say: Say) -> Path:
     nodes = [kubernetes.Node(index, name, str(subnet[10 + index])) for index, name in enumerate(hosts, start=1)]
     docker.run(
         "run", "-d", "--init", "--name", spec.repository, "--label", f"{LABEL}={spec.network}",
-        "--network", spec.network, "--ip", str(subnet[5]), "--restart", "unless-stopped", images.REPO,
+        "--network", spec.network, "--ip", str(subnet[5]), "--restart", "unless-stopped", "--stop-signal", "SIGINT",
+        "-v", f"{packages}:/repo:ro", images.BASE, "python3", "-m", "http.server", "--directory", "/repo", "80",
     )  # fmt: skip
     if kubernetes_folder:
         _write_configuration(folder, nodes, binaries.version(kubernetes_folder), spec.kubelet)
@@ -111,7 +115,8 @@ def up(spec: Spec, say: Say) -> Path:
             )
         for load in loads:
             load.result()
-    _write_inventory(spec, nodes, folder)
+    fingerprint = (packages / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
+    _write_inventory(spec, nodes, folder, fingerprint)
     return folder
 
 
@@ -239,9 +244,8 @@ def _certificate_bundle() -> str | None:
     return next((path for path in candidates if path and Path(path).is_file()), None)
 
 
-def _write_inventory(spec: Spec, nodes: list[kubernetes.Node], folder: Path) -> None:
+def _write_inventory(spec: Spec, nodes: list[kubernetes.Node], folder: Path, fingerprint: str) -> None:
     """An Ansible inventory (JSON is YAML) that reaches the nodes through the Docker Engine."""
-    fingerprint = docker.run("exec", spec.repository, "cat", "/repo/libnvidia-container/gpgkey.fingerprint").strip()
     variables: dict[str, object] = {
         "ansible_connection": "community.docker.docker",
         "ansible_python_interpreter": "/usr/bin/python3",

@@ -14,7 +14,6 @@ from .lock import alone
 DEBIAN = names.image("debian")
 BASE = names.image("base")
 PAUSE = names.image("pause")
-REPO = names.image("repo")
 NODE = names.image("node")
 
 Say = Callable[[str], None]
@@ -101,7 +100,7 @@ def ensure(say: Say) -> None:
         return
     with alone("images"):
         ensure_debian(say)
-        for target, tag in (("base", BASE), ("pause", PAUSE), ("repo", REPO), ("node", NODE)):
+        for target, tag in (("base", BASE), ("pause", PAUSE), ("node", NODE)):
             say(f"image {tag}")
             docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN, PAUSE=PAUSE)
     _ensured.append(True)
@@ -124,6 +123,6 @@ def archive(tag: str) -> Path:
 
 
 def remove() -> None:
-    for tag in (NODE, REPO, PAUSE, BASE, DEBIAN):
+    for tag in (NODE, PAUSE, BASE, DEBIAN):
         if docker.inspect("image", tag):
             docker.run("rmi", "-f", tag)  # a failed build may have left a stopped container

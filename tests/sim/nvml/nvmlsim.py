@@ -15,12 +15,15 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_STATE = Path("/etc/nvml-sim/state")
+DRIVER_FILES = Path("/usr/lib/nvml-sim")  # of a simulated node: the driver's libraries, which no loader looks for here
+LIBRARIES = Path(f"/usr/lib/{os.uname().machine}-linux-gnu")
 NVIDIA_MAJOR = 195  # Linux: Documentation/admin-guide/devices.txt
 ECC_EVENTS = 0x1F  # single bit, double bit, P-state, XID, clock
 NO_ECC_EVENTS = 0x1C
@@ -737,6 +740,22 @@ def library_mismatch(state: State, version: str | None) -> None:
     state.system.set("nvml_version", nvml_version_of(library))
 
 
+def install_libraries(state: State, path: Path) -> None:
+    """On a simulated node: the libraries under the names that the installed driver's version gives them."""
+    if path != DEFAULT_STATE or not DRIVER_FILES.is_dir():
+        return
+    version = state.system.get("library_version")
+    for source in DRIVER_FILES.glob("*.so.1"):
+        name = source.name[: -len(".1")]
+        if (LIBRARIES / f"{name}.{version}").exists():
+            continue
+        for old in LIBRARIES.glob(f"{name}.*"):
+            old.unlink()
+        shutil.copy2(source, LIBRARIES / f"{name}.{version}")
+        (LIBRARIES / source.name).symlink_to(f"{name}.{version}")
+    subprocess.run(["ldconfig"], check=True)
+
+
 # --- the command line -----------------------------------------------------------------------------------------------
 
 
@@ -845,7 +864,9 @@ def report(state: State, arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "init":
-        save(init_from(arguments), arguments.state)
+        state = init_from(arguments)
+        install_libraries(state, arguments.state)
+        save(state, arguments.state)
         events_path(arguments.state).touch()
         return
     state = load(arguments.state)
@@ -853,6 +874,7 @@ def run(arguments: argparse.Namespace) -> None:
         report(state, arguments)
         return
     change(state, arguments)
+    install_libraries(state, arguments.state)
     if arguments.command == "lose":  # before the state: who waits gets the XID first, then the error
         append_event(arguments.state, f"xid {arguments.gpu} {XID_FELL_OFF_THE_BUS}")
     save(state, arguments.state)

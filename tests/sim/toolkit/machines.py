@@ -15,16 +15,17 @@ from pathlib import Path
 
 from tests.sim.cluster import docker, images, names, paths
 
-from . import build_repo
+from . import repository
 
 URL = "http://127.0.0.1:8080/libnvidia-container"
 NAMES = {manager: f"{names.PREFIX}-toolkit-{manager}" for manager in ("bookworm", "trixie", "dnf", "zypper")}
 FOLDER = f"toolkit-machines/{names.PREFIX}"
 TRIXIE = f"{names.PREFIX}-sim/trixie:1"
 
+# zypper fails when the last package of all is removed, and what packages run when they are installed needs a shell.
 _BYSTANDER = """
 cd /tmp
-printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\n' > b.spec
+printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\nProvides: /bin/sh\\n' > b.spec
 printf '%%description\\nx\\n%%files\\n' >> b.spec
 rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
 """
@@ -60,9 +61,9 @@ def prepare_rpm(name: str, package_manager: str) -> None:
     """Makes a machine of Debian's one with rpm packages."""
     # Debian's rpm keeps its database in the user's home
     shell(name, "mkdir -p /etc/rpm /var/lib/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; rpm --initdb")
+    shell(name, _BYSTANDER)
     if package_manager == "zypper":
         shell(name, "mkdir -p /etc/zypp/repos.d")  # Debian's package leaves it out
-        shell(name, _BYSTANDER)  # zypper fails when the last package of all is removed
 
 
 def rpm_image(package_manager: str) -> str:
@@ -78,16 +79,11 @@ def rpm_image(package_manager: str) -> str:
 
 def rpm_repository(image: str, outdir: Path) -> Path:
     """The rpm repository, built inside the image since few machines that run these tests have rpmbuild."""
-    docker.run("run", "--rm", "--network", "none", "--volume", f"{paths.SIM / 'toolkit'}:/src:ro",
-               "--volume", f"{outdir}:/out", "--entrypoint", "python3", image,
-               "-B", "/src/build_rpm_repo.py", "/out/srv")  # fmt: skip
-    return outdir / "srv"
+    return repository.rpm(image, outdir, print)
 
 
 def apt_repository(outdir: Path) -> Path:
-    if build_repo.main([str(outdir / "srv"), "--architecture", "amd64"]):
-        sys.exit("the apt repository could not be built")
-    return outdir / "srv"
+    return repository.apt(outdir, print)
 
 
 def trixie_image() -> str:
@@ -106,9 +102,8 @@ def up() -> None:
             image = rpm_image(manager)
             served = rpm_repository(image, outdir)
         else:
-            images.ensure(print)
-            image = images.NODE if manager == "bookworm" else trixie_image()
             served = apt_repository(outdir)
+            image = images.NODE if manager == "bookworm" else trixie_image()
         print(f"machine {name}", flush=True)
         start(name, image, served)
         if manager in ("dnf", "zypper"):

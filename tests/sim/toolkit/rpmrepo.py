@@ -1,9 +1,8 @@
-"""The stand-in packages as .rpm files, and the signed index of an rpm repository. Needs rpmbuild and createrepo_c."""
+"""The packages as .rpm files, and the signed index of an rpm repository. Needs rpmbuild and createrepo_c."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,46 +10,35 @@ from pathlib import Path
 import aptrepo
 import packages
 
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-
-def requires(package: packages.Package, version: str) -> list[str]:
-    """The package's dependencies on its own kind, as rpm spells them; the distribution's (python3) are left out, since
-    a machine that is made of another distribution's packages has none in rpm's database."""
-    text = package.relations.get("Depends", "").format(v=version)
-    found = []
-    for name, comparison, wanted in re.findall(r"(\S*nvidia-container\S*) \(([<>=]+) ([^)]+)\)", text):
-        found.append(f"{name} {comparison.replace('<<', '<').replace('>>', '>')} {wanted}")
-    return found
-
 
 def spec(package: packages.Package, version: str) -> str:
+    """The recipe. The distribution's own dependencies are left out, since a machine that is made of another
+    distribution's packages has none in rpm's database."""
     upstream, release = version.rsplit("-", 1)
     files = [f"%config(noreplace) {path}" for path in package.conffiles]
-    places = [f"/{place}" for place in (*package.files.values(), *package.links)]
-    files += [place for place in places if place not in package.conffiles]
+    files += [f"/{place}" for place in package.places("rpm") if f"/{place}" not in package.conffiles]
     files.append(f"/usr/share/doc/{package.name}")
-    needs = "".join(f"Requires: {relation}\n" for relation in requires(package, version))
+    tags = "".join(f"{tag.format(v=version)}\n" for tag in package.tags)
+    scriptlets = (packages.PAYLOAD / "rpm" / package.scriptlets).read_text() if package.scriptlets else ""
     return (
         f"Name: {package.name}\nVersion: {upstream}\nRelease: {release}\nSummary: {package.summary}\n"
-        f"License: GPL-3.0-or-later\nAutoReqProv: no\n{needs}\n%description\n"
+        f"License: Apache-2.0\nAutoReqProv: no\n{tags}\n%description\n"
         "Takes the place of NVIDIA's package in tests that have no GPU.\n\n"
-        "%install\ncp -a %{staged}/. %{buildroot}/\n\n%files\n" + "\n".join(files) + "\n"
+        "%install\ncp -a %{staged}/. %{buildroot}/\n\n" + scriptlets + "\n%files\n%defattr(-,root,root,-)\n" + "\n".join(files) + "\n"
     )
 
 
-def build(package: packages.Package, version: str, architecture: str, directory: Path) -> None:
+def build(package: packages.Package, version: str, architecture: str, programs: Path, directory: Path) -> None:
     """Build one .rpm into `directory`; subprocess.CalledProcessError if rpmbuild refuses."""
     with tempfile.TemporaryDirectory(prefix="kubegpu-rpm-") as temporary:
         root = Path(temporary) / "root"
         root.mkdir()
-        packages.stage(package, version, architecture, root)
-        subprocess.run(["rm", "-r", str(root / "DEBIAN")], check=True)
+        packages.stage(package, version, "rpm", programs, root)
         recipe = Path(temporary) / "package.spec"
         recipe.write_text(spec(package, version))
         defines = {"_topdir": f"{temporary}/top", "_rpmdir": str(directory), "staged": str(root),
                    "_build_name_fmt": "%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}.rpm", "__os_install_post": "%{nil}",
-                   "_build_id_links": "none", "debug_package": "%{nil}"}  # fmt: skip
+                   "_build_id_links": "none", "debug_package": "%{nil}", "_binary_payload": "w1.gzdio"}  # fmt: skip
         options = [word for key, value in defines.items() for word in ("--define", f"{key} {value}")]
         subprocess.run(
             ["rpmbuild", "-bb", "--quiet", "--target", f"{architecture}-linux", *options, str(recipe)],

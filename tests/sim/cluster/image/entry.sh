@@ -19,9 +19,10 @@ if [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then
 fi
 mount --make-rshared /
 
-# Where the container may not have CAP_SYS_RESOURCE, nested containers cannot be given it either.
+# Where the container may not have CAP_SYS_RESOURCE, nested containers cannot be given it either; and containers on a GPU
+# node reach the simulated driver as they reach a kernel.
 bounding=$(awk '/^CapBnd/ {print $2}' /proc/self/status)
-if [ $(( 0x$bounding >> 24 & 1 )) = 0 ]; then
+if [ $(( 0x$bounding >> 24 & 1 )) = 0 ] || [ -n "${GPU_COUNT:-}" ]; then
     install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc
 fi
 
@@ -31,13 +32,22 @@ if [ ! -e /etc/containerd/config.toml ]; then
     install -D -m 644 "/usr/local/lib/containerd-$major.toml" /etc/containerd/config.toml
 fi
 
-# The simulated driver: device nodes, /proc/driver/nvidia and the PCI devices.
+# The simulated driver: libraries, device nodes, /proc/driver/nvidia, the PCI devices and the module's entry.
 if [ -n "${GPU_COUNT:-}" ]; then
     state=/etc/nvml-sim/state
     [ -f "$state" ] || nvml-sim init --state "$state" --model "$GPU_MODEL" --count "$GPU_COUNT" --driver "$GPU_DRIVER"
     nvml-sim nodes
     mount -t tmpfs -o mode=755 nvml-sim-proc /proc/driver
     mkdir -p /proc/driver/nvidia && nvml-sim proc /proc/driver/nvidia
+    # A hook of the toolkit would bind another over the one in a container's /proc, where there is none.
+    rm /proc/driver/nvidia/params
+    dependencies=/lib/modules/$(uname -r)/modules.dep
+    { cat "$dependencies" 2>/dev/null || true; echo "updates/dkms/nvidia.ko:"; } > /etc/nvml-sim/modules.dep
+    if [ ! -e "$dependencies" ]; then # no modules of this kernel here
+        mkdir -p /lib/modules && mount -t tmpfs -o mode=755 nvml-sim-modules /lib/modules
+        mkdir -p "${dependencies%/*}" && touch "$dependencies"
+    fi
+    mount --bind /etc/nvml-sim/modules.dep "$dependencies"
     mount -t tmpfs -o mode=755 nvml-sim-pci /sys/bus/pci/devices && nvml-sim sysfs /sys/bus/pci/devices
 fi
 exec /lib/systemd/systemd "$@"
