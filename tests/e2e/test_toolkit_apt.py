@@ -11,17 +11,15 @@ import pytest
 
 from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, expired_keyring, machine
 from tests.sim.cluster import images
-from tests.sim.toolkit import aptrepo, build_repo, machines
+from tests.sim.toolkit import aptrepo, machines
 
-OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
+OLDER, NEWER, EXPERIMENTAL = "1.17.8-1", "1.20.2-1", "1.21.0~rc.1-1"
 STABLE = Path("libnvidia-container/stable/deb/amd64")
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    outdir = tmp_path_factory.mktemp("apt") / "srv"
-    assert build_repo.main([str(outdir), "--architecture", "amd64"]) == 0
-    return outdir
+    return machines.apt_repository(tmp_path_factory.mktemp("apt"))
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +56,19 @@ def test_a_life(node: Machine) -> None:
     assert "Would install nvidia-container-toolkit" in preview.output
     assert (versions(node), node.files(*places)) == ({}, before)
 
-    node.settles(version="1.16.2")
+    node.settles(version="1.17.8")
     assert versions(node) == all_of(OLDER)
-    node.settles(version=">=1.16")  # new enough stays
+    node.settles(version=">=1.17")  # new enough stays
     assert versions(node) == all_of(OLDER)
-    node.settles(version=">=1.17.1")
+    node.settles(version=">=1.18.1")
     assert versions(node) == all_of(NEWER)
 
-    node.refuses("newer than the wanted 1.16.2", "container_toolkit_allow_downgrade", version="1.16.2")
+    node.refuses("newer than the wanted 1.17.8", "container_toolkit_allow_downgrade", version="1.17.8")
     assert versions(node) == all_of(NEWER)
-    node.settles(version="1.16.2", allow_downgrade=True, hold=True)
+    node.settles(version="1.17.8", allow_downgrade=True, hold=True)
     assert versions(node) == all_of(OLDER)
     assert sorted(node.execute("apt-mark", "showhold").split()) == sorted(PACKAGES)
-    node.refuses("on hold", "apt-mark unhold", version="1.17.8")
+    node.refuses("on hold", "apt-mark unhold", version="1.20.2")
     assert node.works().changed == 0  # latest leaves what is held alone
     assert versions(node) == all_of(OLDER)
     node.settles(version="latest", hold=False)
@@ -84,10 +82,10 @@ def test_a_life(node: Machine) -> None:
 
 
 def test_versions_and_channels(node: Machine) -> None:
-    node.refuses("has no version 1.17.9 of all of", f"It has: {NEWER}, {OLDER}.", version="1.17.9")
-    node.refuses(f"It has: {NEWER}, {OLDER}.", version=">=1.18")
+    node.refuses("has no version 1.20.9 of all of", f"It has: {NEWER}, {OLDER}.", version="1.20.9")
+    node.refuses(f"It has: {NEWER}, {OLDER}.", version=">=1.21")
     node.refuses("at least 1.7.0", version="1.6.0")
-    node.settles(repo_channel="experimental", version="1.18.0~rc.2")
+    node.settles(repo_channel="experimental", version="1.21.0~rc.1")
     assert versions(node) == all_of(EXPERIMENTAL)
 
 
@@ -125,7 +123,7 @@ def test_spoilt_and_expired_and_unreachable(node: Machine, tmp_path: Path) -> No
     packages = (folder / "Packages.gz").read_bytes()
     plain = (folder / "Packages").read_text()
     (folder / "Packages.gz").unlink()
-    (folder / "Packages").write_text(plain.replace("1.17.8-1", "9.99.9-1"))
+    (folder / "Packages").write_text(plain.replace("1.20.2-1", "9.99.9-1"))
     node.refuses("is not the one that its signed index names")
     (folder / "Packages").write_text(plain)
     (folder / "Packages.gz").write_bytes(packages)
@@ -167,16 +165,16 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
 def test_folder(node: Machine) -> None:
     """An air gap: packages from a folder, no repository, no key."""
     folder = f"/srv/{STABLE}"
-    node.works("--check", "--diff", package_folder=folder, version="1.16.2")
+    node.works("--check", "--diff", package_folder=folder, version="1.17.8")
     assert versions(node) == {}
-    node.settles(package_folder=folder, version="1.16.2")
+    node.settles(package_folder=folder, version="1.17.8")
     assert versions(node) == all_of(OLDER)
-    node.refuses(f"The folder {folder} has no version 1.17.9", f"It has: {NEWER}, {OLDER}", package_folder=folder,
-                 version="1.17.9")  # fmt: skip
+    node.refuses(f"The folder {folder} has no version 1.20.9", f"It has: {NEWER}, {OLDER}", package_folder=folder,
+                 version="1.20.9")  # fmt: skip
     node.settles(package_folder=folder)
     assert versions(node) == all_of(NEWER)
-    node.refuses("newer than the wanted", package_folder=folder, version="1.16.2")
-    node.settles(package_folder=folder, version="1.16.2", allow_downgrade=True)
+    node.refuses("newer than the wanted", package_folder=folder, version="1.17.8")
+    node.settles(package_folder=folder, version="1.17.8", allow_downgrade=True)
     assert versions(node) == all_of(OLDER)
     node.settles(state="absent")
     assert versions(node) == {}
@@ -213,7 +211,7 @@ def test_old_packages(node: Machine) -> None:
 def test_deb822(node: Machine) -> None:
     """The form of Debian 13 and Ubuntu 24.04; a change of form leaves one source."""
     folder = "/etc/apt/sources.list.d"
-    node.settles(apt_source_format="list", version="1.16.2")
+    node.settles(apt_source_format="list", version="1.17.8")
     assert node.shell(f"ls {folder}").split() == ["nvidia-container-toolkit.list"]
     node.settles(apt_source_format="deb822")
     assert node.shell(f"ls {folder}").split() == ["nvidia-container-toolkit.sources"]

@@ -12,7 +12,7 @@ from tests.e2e.toolkit import rpm_versions as versions
 from tests.sim.toolkit import aptrepo, build_repo, rpmrepo  # noqa: F401 -- build_repo makes the others find each other
 from tests.sim.toolkit.machines import rpm_image, rpm_repository
 
-OLDER, NEWER, EXPERIMENTAL = "1.16.2-1", "1.17.8-1", "1.18.0~rc.2-1"
+OLDER, NEWER, EXPERIMENTAL = "1.17.8-1", "1.20.2-1", "1.21.0~rc.1-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
 PLACES = ("/etc", "/usr/bin", "/var/lib/kubegpu")
 
@@ -38,12 +38,12 @@ def test_a_life(node: Machine) -> None:
     before = node.files(*PLACES)
     node.works("--check", "--diff")
     assert (versions(node), node.files(*PLACES)) == ({}, before)
-    node.settles(version="1.16.2")
+    node.settles(version="1.17.8")
     assert versions(node) == all_of(OLDER)
-    node.settles(version=">=1.17")
+    node.settles(version=">=1.18")
     assert versions(node) == all_of(NEWER)
-    node.refuses("newer than the wanted 1.16.2", version="1.16.2")
-    node.settles(version="1.16.2", allow_downgrade=True, hold=True)
+    node.refuses("newer than the wanted 1.17.8", version="1.17.8")
+    node.settles(version="1.17.8", allow_downgrade=True, hold=True)
     assert versions(node) == all_of(OLDER)
     node.execute("dnf", "-y", "--disablerepo=_dnf_local", "upgrade")
     assert versions(node) == all_of(OLDER)
@@ -55,8 +55,8 @@ def test_a_life(node: Machine) -> None:
 
 
 def test_versions_channels_and_a_folder(node: Machine) -> None:
-    node.refuses(f"It has: {NEWER}, {OLDER}.", version="1.17.9")
-    node.settles(package_folder=f"/srv/{STABLE}", version="1.16.2")
+    node.refuses(f"It has: {NEWER}, {OLDER}.", version="1.20.9")
+    node.settles(package_folder=f"/srv/{STABLE}", version="1.17.8")
     assert versions(node) == all_of(OLDER)
     node.settles(repo_channel="experimental")
     assert versions(node) == all_of(EXPERIMENTAL)
@@ -91,15 +91,15 @@ def test_a_password_in_an_address(node: Machine, repository: Path) -> None:
 
 
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
-    node.works(version="1.16.2")
+    node.works(version="1.17.8")
     pid = node.shell(
         "mkdir -p /var/cache/dnf; sleep 900 >/dev/null 2>&1 & echo $! | tee /var/cache/dnf/metadata_lock.pid"
     )
-    node.refuses("Another package manager is at work", pid, version="1.17.8")
+    node.refuses("Another package manager is at work", pid, version="1.20.2")
     assert versions(node) == all_of(OLDER)
     # one that is done after a while
     node.shell(f"(sleep 12; kill {pid}; rm /var/cache/dnf/metadata_lock.pid) >/dev/null 2>&1 &")
-    node.works(version="1.17.8", apt_lock_timeout=120)
+    node.works(version="1.20.2", apt_lock_timeout=120)
     assert versions(node) == all_of(NEWER)
 
 

@@ -14,7 +14,7 @@ import tomllib
 from tests.unit.plugins.modules.runtime_config_helpers import ROOT, run_module, tree
 
 NAME = "nvidia_container_runtime_config"
-SHIPPED = (ROOT / "tests/sim/toolkit/payload/config.toml").read_bytes()
+SHIPPED = Path(__file__).with_name("data").joinpath("config.toml").read_bytes()
 EVERYTHING = {
     "mode": "cdi", "no_cgroups": True, "debug": "/var/log/runtime.log", "log_level": "debug",
     "cli_debug": "/var/log/cli.log", "accept_envvar_when_unprivileged": False, "accept_as_volume_mounts": True,
