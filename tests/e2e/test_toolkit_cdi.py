@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster
@@ -15,6 +16,12 @@ from tests.sim.cluster.use import Handle, PlaybookRun, wait_for
 SPEC = cluster.Spec("cdi", gpus=2, kubernetes=False)
 PLACE = "/etc/cdi/nvidia.yaml"
 UNITS = ("kubegpu-cdi-refresh.path", "kubegpu-cdi-refresh.service")
+THEIR_UNIT, THEIRS = "nvidia-cdi-refresh.service", "/run/cdi/nvidia.yaml"
+THEIR_FILES = sorted([
+    THEIRS,
+    "/etc/systemd/system/multi-user.target.wants/nvidia-cdi-refresh.path",
+    "/etc/systemd/system/multi-user.target.wants/nvidia-cdi-refresh.service",
+])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +42,24 @@ def works(node: Handle, *options: str, **variables: Any) -> PlaybookRun:
 
 
 def specification(node: Handle) -> dict[str, Any]:
-    return dict(json.loads(node.execute("cat", PLACE)))  # nvidia-ctk may write YAML of either form
+    return dict(yaml.safe_load(node.execute("cat", PLACE)))
 
 
 def written(node: Handle) -> str:
     return node.execute("stat", "-c", "%y %i", PLACE)
 
 
-def there(node: Handle) -> str:
-    """What is left of CDI on the node."""
-    return node.execute("find", "/etc/cdi", "/run/cdi", "/etc/systemd/system", "-name", "*nvidia*", "-o", "-name",
-                        "*cdi-refresh*")  # fmt: skip
+def there(node: Handle) -> list[str]:
+    """What is left of CDI on the node, except for folders."""
+    places = ("/etc/cdi", "/run/cdi", "/etc/systemd/system")
+    names = ("(", "-name", "*nvidia*", "-o", "-name", "*cdi-refresh*", ")")
+    return sorted(node.execute("find", *places, "!", "-type", "d", *names).split())
 
 
 def test_a_specification_that_stays_fresh(node: Handle) -> None:
     node.execute("mkdir", "-p", "/etc/cdi", "/run/cdi")
     works(node, "--check", "--diff", cdi=True, cdi_spec=PLACE)
-    assert there(node) == ""
+    assert there(node) == []
     works(node, cdi=True, cdi_spec=PLACE, cdi_device_names=["index", "uuid"])
     named = [device["name"] for device in specification(node)["devices"]]
     uuids = node.execute("nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader").split()
@@ -85,40 +93,24 @@ def test_a_driver_that_does_not_answer_is_named(node: Handle) -> None:
         node.execute("nvml-sim", "load")
 
 
-VENDOR = """[Unit]
-Description=As toolkits from 1.18 on bring it
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/bin/nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml
-"""
-
-
 def test_the_toolkits_own_unit_stands_aside(node: Handle) -> None:
     """One writer: two specifications that name the same devices would hide each other."""
-    unit, theirs = "nvidia-cdi-refresh.service", "/run/cdi/nvidia.yaml"
-    node.execute("sh", "-c", f"printf '%s' '{VENDOR}' > /usr/lib/systemd/system/{unit}; systemctl daemon-reload;"
-                 f" systemctl start {unit}; test -e {theirs}")  # fmt: skip
+    works(node, cdi=False)
+    wait_for("the specification of NVIDIA's unit", lambda: there(node) == THEIR_FILES)
     works(node, "--check", "--diff", cdi=True, cdi_spec=PLACE)
-    node.execute("test", "-e", theirs)
+    assert there(node) == THEIR_FILES
     works(node, cdi=True, cdi_spec=PLACE)
-    node.execute("sh", "-c", f"test -e {PLACE} && test ! -e {theirs}")
-    node.execute("sh", "-c", f"systemctl restart {unit}; test ! -e {theirs}")
+    node.execute("sh", "-c", f"test -e {PLACE} && test ! -e {THEIRS}")
+    node.execute("sh", "-c", f"systemctl restart {THEIR_UNIT}; test ! -e {THEIRS}")
     again = works(node, cdi=True, cdi_spec=PLACE)
     assert again.changed == 0, again.output
     works(node, cdi=False)
-    node.execute("sh", "-c", f"test ! -e {PLACE} && test -e {theirs} && test ! -e /etc/systemd/system/{unit}.d")
-    node.execute(
-        "sh", "-c", f"systemctl stop {unit}; rm {theirs} /usr/lib/systemd/system/{unit}; systemctl daemon-reload"
-    )
+    wait_for("the specification of NVIDIA's unit", lambda: there(node) == THEIR_FILES)
 
 
 def test_nothing_stays(node: Handle) -> None:
     works(node, cdi=True, cdi_spec=PLACE)
-    works(node, cdi=False)
-    assert there(node) == ""
-    works(node, cdi=True, cdi_spec=PLACE)
     works(node, state="absent")
-    assert there(node) == ""
-    for unit in UNITS:
+    assert there(node) == []
+    for unit in (*UNITS, THEIR_UNIT):
         assert "not-found" in node.execute("systemctl", "show", "-p", "LoadState", unit)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.toolkit import aptrepo, build_repo
+from tests.sim.toolkit import aptrepo, build_repo, contents
+from tests.sim.toolkit import repository as engines_of
+from tests.unit.sim import programs
 
 NAMES = {"nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools",
          "libnvidia-container1"}  # fmt: skip
@@ -23,9 +25,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = [tool for tool in ("dpkg-deb", "gpg", "gpgv") if not shutil.which(tool)]
     if missing:
         pytest.skip(f"{', '.join(missing)} missing: packages cannot be built here (Debian: dpkg, gnupg, gpgv)")
-    outdir = tmp_path_factory.mktemp("repo") / "out"
-    assert build_repo.main([str(outdir), "--architecture", ARCHITECTURE]) == 0
-    return outdir
+    folder = tmp_path_factory.mktemp("repo")
+    programs.make(folder / "programs", contents.PROGRAMS)
+    assert build(folder / "out", folder / "programs") == 0
+    return folder / "out"
+
+
+def build(outdir: Path, folder: Path) -> int:
+    return build_repo.main([str(outdir), "--architecture", ARCHITECTURE, "--programs", str(folder)])
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +77,28 @@ def test_second_build_does_nothing_and_a_forced_one_keeps_the_key(
     shutil.copytree(repository, copy)
     shutil.copy2(repository.with_name("out.key.asc"), tmp_path / "out.key.asc")
     before = (copy / "libnvidia-container/gpgkey.fingerprint").read_text()
-    assert build_repo.main([str(copy), "--architecture", ARCHITECTURE]) == 0
+    assert build(copy, repository.with_name("programs")) == 0
     assert capsys.readouterr().out.endswith(": unchanged\n")
     (copy / "libnvidia-container/.built-from").write_text("something older")
-    assert build_repo.main([str(copy), "--architecture", ARCHITECTURE]) == 0
+    assert build(copy, repository.with_name("programs")) == 0
     assert capsys.readouterr().out.endswith(": built\n")
     assert (copy / "libnvidia-container/gpgkey.fingerprint").read_text() == before
 
 
+def test_every_version_with_programs_has_an_engine() -> None:
+    assert tuple(engines_of.ENGINES) == contents.PROGRAMS
+
+
+def test_another_program_is_another_repository(repository: Path, tmp_path: Path) -> None:
+    folder = programs.make(tmp_path / "programs", contents.PROGRAMS)
+    before = build_repo.source_digest(ARCHITECTURE, folder)
+    assert before == build_repo.source_digest(ARCHITECTURE, repository.with_name("programs"))
+    (folder / contents.PROGRAMS[0] / "nvidia-ctk").write_text("another build")
+    assert build_repo.source_digest(ARCHITECTURE, folder) != before
+
+
 def test_packages_are_reproducible(repository: Path, tmp_path: Path) -> None:
-    assert build_repo.main([str(tmp_path / "again"), "--architecture", ARCHITECTURE]) == 0
+    assert build(tmp_path / "again", repository.with_name("programs")) == 0
     one, two = ((flat(root) / "Packages").read_text() for root in (repository, tmp_path / "again"))
     assert one == two
 
@@ -129,14 +148,14 @@ def test_apt_installs_the_newest_and_the_wanted_version(apt: Apt) -> None:
     assert (updated.returncode, "W:" in updated.stderr) == (0, False), updated.stderr
     newest = apt.run("install", "--simulate", "nvidia-container-toolkit").stdout
     assert {line.split()[1] for line in newest.splitlines() if line.startswith("Inst ")} == NAMES
-    assert "Inst nvidia-container-toolkit (1.17.8-1" in newest
+    assert "Inst nvidia-container-toolkit (1.20.2-1" in newest
     # one version of one package alone cannot be had: the base must be of the same version
-    alone = apt.run("install", "--simulate", "nvidia-container-toolkit=1.16.2-1")
+    alone = apt.run("install", "--simulate", "nvidia-container-toolkit=1.17.8-1")
     assert alone.returncode == 100
-    assert "Depends: nvidia-container-toolkit-base (= 1.16.2-1)" in alone.stdout
-    both = [f"nvidia-container-toolkit{part}=1.16.2-1" for part in ("", "-base")]
+    assert "Depends: nvidia-container-toolkit-base (= 1.17.8-1)" in alone.stdout
+    both = [f"nvidia-container-toolkit{part}=1.17.8-1" for part in ("", "-base")]
     old = apt.run("install", "--simulate", *both)
-    assert "Inst nvidia-container-toolkit (1.16.2-1" in old.stdout, old.stderr
+    assert "Inst nvidia-container-toolkit (1.17.8-1" in old.stdout, old.stderr
 
 
 def test_apt_refuses_a_repository_signed_by_another_key(apt: Apt, tmp_path: Path) -> None:
@@ -150,21 +169,56 @@ def test_apt_refuses_a_repository_signed_by_another_key(apt: Apt, tmp_path: Path
 def test_apt_refuses_a_spoilt_index(apt: Apt) -> None:
     directory = flat(apt.root / "served")
     (directory / "Packages.gz").unlink()
-    (directory / "Packages").write_text((directory / "Packages").read_text().replace("1.17.8-1", "9.99.9-1"))
+    (directory / "Packages").write_text((directory / "Packages").read_text().replace("1.20.2-1", "9.99.9-1"))
     updated = apt.run("update")
     assert updated.returncode == 100
     assert "unexpected size" in updated.stderr or "Hash Sum mismatch" in updated.stderr
 
 
+def listing(package: Path) -> set[str]:
+    """Every file of a package that is no folder and no documentation."""
+    done = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True)
+    paths = {line.split()[5].lstrip(".") for line in done.stdout.splitlines()}
+    return {path for path in paths if not path.endswith("/") and not path.startswith("/usr/share/doc/")}
+
+
+def script(package: Path, name: str) -> str:
+    done = subprocess.run(["dpkg-deb", "-I", str(package), name], check=False, capture_output=True, text=True)
+    return done.stdout
+
+
+def packages_of(repository: Path, version: str, channel: str = "stable") -> dict[str, Path]:
+    return {path.name.split("_")[0]: path for path in flat(repository, channel).glob(f"*_{version}_*.deb")}
+
+
 def test_files_are_at_nvidias_places(repository: Path) -> None:
-    listings = {}
-    for package in flat(repository).glob("*_1.17.8-1_*.deb"):
-        listing = subprocess.run(["dpkg-deb", "-c", str(package)], check=True, capture_output=True, text=True).stdout
-        listings[package.name.split("_")[0]] = listing
-    assert "./usr/bin/nvidia-container-runtime-hook" in listings["nvidia-container-toolkit"]
-    assert "./usr/bin/nvidia-container-runtime\n" in listings["nvidia-container-toolkit-base"]
-    assert "./usr/bin/nvidia-ctk\n" in listings["nvidia-container-toolkit-base"]
-    assert "./usr/bin/nvidia-container-cli\n" in listings["libnvidia-container-tools"]
-    base = next(flat(repository).glob("nvidia-container-toolkit-base_1.17.8-1_*.deb"))
-    conffiles = subprocess.run(["dpkg-deb", "-I", str(base), "conffiles"], check=True, capture_output=True, text=True)
-    assert conffiles.stdout == "/etc/nvidia-container-runtime/config.toml\n"
+    newest = packages_of(repository, "1.20.2-1")
+    base = {"/usr/bin/nvidia-container-runtime", "/usr/bin/nvidia-ctk", "/usr/bin/nvidia-cdi-hook"}
+    units = {"/lib/systemd/system/nvidia-cdi-refresh.service", "/lib/systemd/system/nvidia-cdi-refresh.path",
+             "/lib/systemd/system/nvidia-cdi-refresh.service.d/10-container-engines.conf",
+             "/lib/udev/rules.d/99-nvidia-cdi-refresh.rules",
+             "/etc/nvidia-container-toolkit/nvidia-cdi-refresh.env"}  # fmt: skip
+    assert {name: listing(path) for name, path in newest.items()} == {
+        "nvidia-container-toolkit": {"/usr/bin/nvidia-container-runtime-hook"},
+        "nvidia-container-toolkit-base": base | units,
+        "libnvidia-container-tools": {"/usr/bin/nvidia-container-cli"},
+        "libnvidia-container1": set(),
+    }
+    assert script(newest["nvidia-container-toolkit-base"], "conffiles") == (
+        "/etc/nvidia-container-toolkit/nvidia-cdi-refresh.env\n"
+    )
+    older = packages_of(repository, "1.17.8-1")["nvidia-container-toolkit-base"]
+    assert (listing(older), script(older, "conffiles")) == (base, "")
+
+
+def test_the_configuration_is_generated_and_no_file_of_a_package(repository: Path) -> None:
+    for version in contents.PROGRAMS:
+        package = packages_of(repository, version)["nvidia-container-toolkit-base"]
+        assert "nvidia-ctk --quiet config" in script(package, "postinst")
+
+
+def test_a_version_without_programs_has_no_files(repository: Path) -> None:
+    found = packages_of(repository, "1.21.0~rc.1-1", "experimental")
+    assert set(found) == NAMES
+    assert {path: listing(path) for path in found.values()} == dict.fromkeys(found.values(), set())
+    assert not any(script(path, "postinst") for path in found.values())

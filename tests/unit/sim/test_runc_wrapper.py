@@ -1,0 +1,67 @@
+"""The wrapper around runc of a simulated node, which edits what engines hand to runc."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sim.cluster import paths
+
+RECORDER = f"#!{sys.executable}\nimport sys\nprint('\\n'.join(sys.argv[1:]))\n"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "nvml-sim"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path, state: Path) -> Path:
+    runc = tmp_path / "runc"
+    runc.write_text(RECORDER)
+    text = (paths.IMAGE / "runc-wrapper").read_text()
+    for old, new in (("/usr/sbin/runc", str(runc)), ("/etc/nvml-sim", str(state)), ("/usr/bin/python3", sys.executable)):
+        assert text.count(f'"{old}"') == 1 or old in text.splitlines()[0]
+        text = text.replace(f'"{old}"', f'"{new}"').replace(f"#!{old}", f"#!{new}")
+    path = tmp_path / "wrapper"
+    path.write_text(text)
+    for file in (runc, path):
+        file.chmod(0o755)
+    return path
+
+
+def run(wrapper: Path, bundle: Path, command: str = "create") -> list[Any]:
+    arguments = ["--root", "/x", command, "--bundle", str(bundle), "id"]
+    done = subprocess.run([wrapper, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == arguments
+    return list(json.loads((bundle / "config.json").read_text()).get("mounts", []))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"process": {}, "mounts": [{"destination": "/proc"}]}))
+    return folder
+
+
+def test_a_container_reaches_the_driver_once(wrapper: Path, bundle: Path, state: Path) -> None:
+    for _ in range(2):
+        mounts = run(wrapper, bundle)
+        assert [mount["destination"] for mount in mounts] == ["/proc", str(state)]
+        assert (mounts[1]["source"], "ro" in mounts[1]["options"]) == (str(state), True)
+
+
+def test_other_commands_and_nodes_without_a_driver_change_nothing(wrapper: Path, bundle: Path, state: Path) -> None:
+    before = (bundle / "config.json").read_bytes()
+    run(wrapper, bundle, "delete")
+    state.rmdir()
+    run(wrapper, bundle)
+    assert (bundle / "config.json").read_bytes() == before
