@@ -74,7 +74,9 @@ def test_the_toolkit_is_nvidias(node: Handle) -> None:
     assert "1.20.2" in node.execute("nvidia-container-runtime-hook", "--version")
 
 
-@pytest.mark.parametrize("options", [[], asks("void"), asks(""), ["--runtime=runc"]], ids=["unset", "void", "empty", "runc"])
+@pytest.mark.parametrize(
+    "options", [[], asks("void"), asks(""), ["--runtime=runc"]], ids=["unset", "void", "empty", "runc"]
+)
 def test_who_asks_for_nothing_gets_nothing(node: Handle, options: list[str]) -> None:
     assert container(node, *options) == NOTHING
 
@@ -131,8 +133,8 @@ def test_legacy_honours_capabilities(node: Handle, capabilities: str, wanted: di
         pytest.param(asks("9"), "nvidia-container-cli: device error: 9: unknown device", id="device"),
         pytest.param(asks("0", NVIDIA_DRIVER_CAPABILITIES="magic"), "unsupported capabilities found in 'magic'",
                      id="capability"),
-        pytest.param(asks("0", NVIDIA_REQUIRE_CUDA="cuda>=99.0"), "requirement error: unsatisfied condition: cuda>=99.0",
-                     id="requirement"),
+        pytest.param(asks("0", NVIDIA_REQUIRE_CUDA="cuda>=99.0"),
+                     "requirement error: unsatisfied condition: cuda>=99.0", id="requirement"),
         pytest.param(asks("0", NVIDIA_MIG_MONITOR_DEVICES="all"),
                      "cannot set MIG_MONITOR_DEVICES in non privileged container", id="monitor"),
     ],

@@ -53,7 +53,8 @@ def test_a_life(node: Machine) -> None:
     assert versions(node) == {}
     assert "gpg-pubkey" not in node.execute("rpm", "-qa")
     assert "nvidia" not in node.shell(
-        "rpm -qa; find /etc/zypp /var/cache/zypp /etc/nvidia-container-runtime /etc/nvidia-container-toolkit 2>/dev/null || true"
+        "rpm -qa; find /etc/zypp /var/cache/zypp /etc/nvidia-container-runtime /etc/nvidia-container-toolkit"
+        " 2>/dev/null || true"
     )
 
 

@@ -37,7 +37,8 @@ def source_digest(architecture: str, programs: Path) -> str:
     """Changes when anything that goes into the repository does."""
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256(architecture.encode())
-    for path in [*(here / name for name in SOURCES), *sorted(packages.PAYLOAD.rglob("*")), *sorted(programs.rglob("*"))]:
+    files = [*(here / name for name in SOURCES), *sorted(packages.PAYLOAD.rglob("*")), *sorted(programs.rglob("*"))]
+    for path in files:
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -58,7 +58,11 @@ def _base(units: bool) -> Package:
             "Breaks": f"{_OLD_RUNTIME}, nvidia-container-toolkit (<= 1.10.0-1)",
             "Replaces": _OLD_RUNTIME,
         },
-        tags=(_OLD_RUNTIME_RPM, "Provides: nvidia-container-runtime", "Conflicts: nvidia-container-toolkit <= 1.10.0-1"),
+        tags=(
+            _OLD_RUNTIME_RPM,
+            "Provides: nvidia-container-runtime",
+            "Conflicts: nvidia-container-toolkit <= 1.10.0-1",
+        ),
         files={
             "usr/bin/nvidia-container-runtime": "nvidia-container-runtime",
             "usr/bin/nvidia-ctk": "nvidia-ctk",

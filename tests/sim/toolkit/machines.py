@@ -25,7 +25,8 @@ TRIXIE = f"{names.PREFIX}-sim/trixie:1"
 # zypper fails when the last package of all is removed, and what packages run when they are installed needs a shell.
 _BYSTANDER = """
 cd /tmp
-printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\nBuildArch: noarch\\nProvides: /bin/sh\\n' > b.spec
+printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\n' > b.spec
+printf 'BuildArch: noarch\\nProvides: /bin/sh\\n' >> b.spec
 printf '%%description\\nx\\n%%files\\n' >> b.spec
 rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
 """

@@ -1,6 +1,6 @@
 """The simulated repository on this computer: made by a container that has the tools, of engines from the cache.
 
-    python -m tests.sim.toolkit.repository      # prints the folder that a node's repository container serves
+python -m tests.sim.toolkit.repository      # prints the folder that a node's repository container serves
 """
 
 from __future__ import annotations

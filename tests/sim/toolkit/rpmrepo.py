@@ -20,11 +20,12 @@ def spec(package: packages.Package, version: str) -> str:
     files.append(f"/usr/share/doc/{package.name}")
     tags = "".join(f"{tag.format(v=version)}\n" for tag in package.tags)
     scriptlets = (packages.PAYLOAD / "rpm" / package.scriptlets).read_text() if package.scriptlets else ""
+    listed = "\n".join(["%defattr(-,root,root,-)", *files])
     return (
         f"Name: {package.name}\nVersion: {upstream}\nRelease: {release}\nSummary: {package.summary}\n"
         f"License: Apache-2.0\nAutoReqProv: no\n{tags}\n%description\n"
         "Takes the place of NVIDIA's package in tests that have no GPU.\n\n"
-        "%install\ncp -a %{staged}/. %{buildroot}/\n\n" + scriptlets + "\n%files\n%defattr(-,root,root,-)\n" + "\n".join(files) + "\n"
+        "%install\ncp -a %{staged}/. %{buildroot}/\n\n" + scriptlets + f"\n%files\n{listed}\n"
     )
 
 

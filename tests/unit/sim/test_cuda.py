@@ -18,6 +18,7 @@ count, version = ctypes.c_int(-1), ctypes.c_int(-1)
 print(json.dumps([cuda.cuInit(0), cuda.cuDeviceGetCount(ctypes.byref(count)), count.value,
                   cuda.cuDriverGetVersion(ctypes.byref(version)), version.value]))
 """
+EVERY = ["nvidiactl", "nvidia-uvm", "nvidia0"]
 
 
 def ask(machine: Machine, dev: Path) -> list[int]:
@@ -33,8 +34,8 @@ def ask(machine: Machine, dev: Path) -> list[int]:
         pytest.param(["nvidiactl", "nvidia0", "nvidia1"], ["show"], [999, 3, -1, 0, 12040], id="no-uvm"),
         pytest.param(["nvidiactl", "nvidia-uvm"], ["show"], [100, 3, -1, 0, 12040], id="no-gpu"),
         pytest.param(["nvidia-uvm", "nvidia0"], ["show"], [100, 3, -1, 0, 12040], id="no-control-node"),
-        pytest.param(["nvidiactl", "nvidia-uvm", "nvidia0"], ["unload"], [100, 3, -1, 0, 12040], id="unloaded"),
-        pytest.param(["nvidiactl", "nvidia-uvm", "nvidia0"], ["library-mismatch"], [803, 3, -1, 0, 12040], id="mismatch"),
+        pytest.param(EVERY, ["unload"], [100, 3, -1, 0, 12040], id="unloaded"),
+        pytest.param(EVERY, ["library-mismatch"], [803, 3, -1, 0, 12040], id="mismatch"),
     ],
 )
 def test_what_cuda_needs(

@@ -220,5 +220,5 @@ def test_the_configuration_is_generated_and_no_file_of_a_package(repository: Pat
 def test_a_version_without_programs_has_no_files(repository: Path) -> None:
     found = packages_of(repository, "1.21.0~rc.1-1", "experimental")
     assert set(found) == NAMES
-    assert {path: listing(path) for path in found.values()} == dict.fromkeys(found.values(), set())
+    assert not any(listing(path) for path in found.values())
     assert not any(script(path, "postinst") for path in found.values())

@@ -27,9 +27,13 @@ def wrapper(tmp_path: Path, state: Path) -> Path:
     runc = tmp_path / "runc"
     runc.write_text(RECORDER)
     text = (paths.IMAGE / "runc-wrapper").read_text()
-    for old, new in (("/usr/sbin/runc", str(runc)), ("/etc/nvml-sim", str(state)), ("/usr/bin/python3", sys.executable)):
-        assert text.count(f'"{old}"') == 1 or old in text.splitlines()[0]
-        text = text.replace(f'"{old}"', f'"{new}"').replace(f"#!{old}", f"#!{new}")
+    for old, new in (
+        ('"/usr/sbin/runc"', f'"{runc}"'),
+        ('"/etc/nvml-sim"', f'"{state}"'),
+        ("#!/usr/bin/python3", f"#!{sys.executable}"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
     path = tmp_path / "wrapper"
     path.write_text(text)
     for file in (runc, path):

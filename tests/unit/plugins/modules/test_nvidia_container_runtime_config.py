@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tomllib
 
-from tests.unit.plugins.modules.runtime_config_helpers import ROOT, run_module, tree
+from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
 NAME = "nvidia_container_runtime_config"
 SHIPPED = Path(__file__).with_name("data").joinpath("config.toml").read_bytes()
