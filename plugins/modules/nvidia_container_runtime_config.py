@@ -26,7 +26,7 @@ options:
     description:
       - How the runtime brings GPUs into containers (C(nvidia-container-runtime.mode)).
     type: str
-    choices: [auto, legacy, cdi]
+    choices: [auto, legacy, csv, cdi, jit-cdi]
   no_cgroups:
     description:
       - Whether device rules of cgroups are left alone, as rootless engines need it
@@ -116,7 +116,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text
 
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/nvidia-container-runtime/config.toml"},
-    "mode": {"type": "str", "choices": ["auto", "legacy", "cdi"]},
+    "mode": {"type": "str", "choices": ["auto", "legacy", "csv", "cdi", "jit-cdi"]},
     "no_cgroups": {"type": "bool"},
     "debug": {"type": "str"},
     "log_level": {"type": "str", "choices": ["debug", "info", "warning", "error"]},

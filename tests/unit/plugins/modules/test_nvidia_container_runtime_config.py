@@ -52,6 +52,12 @@ def test_all_settings_keep_the_rest(config, tmp_path):
     assert (again["changed"], again["backup_file"], len(tree(tmp_path))) == (False, None, 2)
 
 
+@pytest.mark.parametrize("mode", ["legacy", "csv", "cdi", "jit-cdi", "auto"])
+def test_every_mode_of_the_runtime_can_be_set(config, mode):
+    assert run_module(NAME, path=str(config), mode=mode)["changed"] is (mode != "auto")
+    assert tomllib.loads(config.read_text())["nvidia-container-runtime"]["mode"] == mode
+
+
 def test_nothing_asked_for_changes_nothing(config, tmp_path):
     before = tree(tmp_path)
     assert run_module(NAME, path=str(config))["changed"] is False
