@@ -107,11 +107,12 @@ def ensure(say: Say) -> None:
 
 
 def archive(tag: str) -> Path:
-    """An image as a file that docker and containerd load, written once per image and prefix: it has the tag."""
+    """An image as a file that docker and containerd load, written once per image."""
     image = docker.inspect("image", tag)
     if image is None:
         raise docker.DockerError(f"{tag} is not built")
-    folder = paths.cache() / "images" / f"{names.PREFIX}-{str(image['Id']).split(':')[1][:12]}"
+    # the file holds the tag, and another prefix's image of the same content has another
+    folder = paths.cache() / "images" / names.PREFIX / str(image["Id"]).split(":")[1][:12]
     path = folder / f"{tag.split('/')[-1].split(':')[0]}.tar"
     with alone("images"):
         if not path.exists():
