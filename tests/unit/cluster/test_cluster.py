@@ -13,6 +13,7 @@ from tests.sim.cluster.lock import alone
 
 def test_a_node_without_kubernetes_does_not_wait_for_its_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBEGPU_CACHE", str(tmp_path))
+    monkeypatch.setattr(cluster.repository, "ensure", lambda say: tmp_path)
     monkeypatch.setattr(images, "ensure", lambda say: None)
     monkeypatch.setattr(binaries, "ensure", lambda say: pytest.fail("it has no Kubernetes"))
     monkeypatch.setattr(cluster, "_running", lambda name: True)
