@@ -22,6 +22,7 @@ ORDER = (
     "test_agent.py",
     "test_toolkit_cdi.py",
     "test_leak.py",
+    "test_toolkit_modes.py",
     "test_metrics.py",
     "test_report.py",
 )
