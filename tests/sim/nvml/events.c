@@ -110,12 +110,14 @@ static bool parse_event(const char *line, nvmlEventData_t *event, int *gpu) {
     return false;
 }
 
-static bool wanted(nvmlEventSet_t set, const nvmlEventData_t *event, int gpu) {
-    return gpu >= 0 && gpu < SIM_MAX_GPUS && (set->types[gpu] & event->eventType);
+/* Events of one MIG instance are for those who may see the whole GPU. */
+static bool wanted(nvmlEventSet_t set, const struct sim_state *state, const nvmlEventData_t *event, int gpu) {
+    if (gpu < 0 || gpu >= SIM_MAX_GPUS || !(set->types[gpu] & event->eventType)) return false;
+    return event->gpuInstanceId == NVML_NO_INSTANCE || sim_may_monitor(state);
 }
 
 /* The next event for this set among the lines that were appended; only whole lines count. */
-static bool next_event(nvmlEventSet_t set, nvmlEventData_t *event) {
+static bool next_event(nvmlEventSet_t set, const struct sim_state *state, nvmlEventData_t *event) {
     char path[PATH_MAX], *line = NULL;
     size_t size = 0;
     ssize_t length;
@@ -134,7 +136,7 @@ static bool next_event(nvmlEventSet_t set, nvmlEventData_t *event) {
     while (!found && (length = getline(&line, &size, file)) > 0 && line[length - 1] == '\n') {
         int gpu = -1;
         set->offset += length;
-        found = parse_event(line, event, &gpu) && wanted(set, event, gpu);
+        found = parse_event(line, event, &gpu) && wanted(set, state, event, gpu);
         if (found) event->device = sim_gpu_handle(gpu);
     }
     free(line);
@@ -153,7 +155,7 @@ static nvmlReturn_t look(nvmlEventSet_t set, nvmlEventData_t *event) {
     struct sim_call call;
     nvmlReturn_t result = sim_enter_system(&call);
     if (result != NVML_SUCCESS) return result;
-    if (next_event(set, event)) return sim_leave(NVML_SUCCESS);
+    if (next_event(set, call.state, event)) return sim_leave(NVML_SUCCESS);
     return sim_leave(registered_gpu_lost(set, call.state) ? NVML_ERROR_GPU_IS_LOST : NVML_ERROR_TIMEOUT);
 }
 

@@ -6,6 +6,10 @@
 
 /* Give a handle for a GPU that was found; a GPU that fell off the bus is found but has none. */
 static nvmlReturn_t give(const struct sim_call *call, int gpu, nvmlDevice_t *device) {
+    char node[32];
+    const char *minor = sim_value(call->state->gpus[gpu], "minor");
+    snprintf(node, sizeof node, "nvidia%s", minor ? minor : "");
+    if (!sim_may_talk(call->state, node)) return NVML_ERROR_NO_PERMISSION;
     if (sim_lost(call->state->gpus[gpu])) return NVML_ERROR_GPU_IS_LOST;
     *device = sim_gpu_handle(gpu);
     return NVML_SUCCESS;
@@ -54,7 +58,7 @@ static nvmlReturn_t find_mig_uuid(const char *uuid, nvmlDevice_t *device) {
         if (!sim_visible(call.state, i) || sim_lost(call.state->gpus[i])) continue;
         int count = sim_mig_list(call.state->gpus[i], migs, SIM_MAX_GI * SIM_MAX_CI);
         for (int j = 0; j < count; j++)
-            if (!strcmp(migs[j].uuid, uuid)) {
+            if (!strcmp(migs[j].uuid, uuid) && sim_may_use(call.state, i, migs[j].gi, migs[j].ci)) {
                 *device = sim_mig_handle(i, migs[j].gi, migs[j].ci);
                 return sim_leave(NVML_SUCCESS);
             }

@@ -19,6 +19,8 @@ static nvmlReturn_t read_memory(nvmlDevice_t device, nvmlMemory_v2_t *out) {
         out->reserved = out->used = 0;
     } else {
         if (!sim_value(call.gpu, "memory_mib")) return sim_leave(NVML_ERROR_NOT_SUPPORTED);
+        result = sim_may_see_whole(&call);
+        if (result != NVML_SUCCESS) return sim_leave(result);
         out->total = mib(call.gpu, "memory_mib");
         out->reserved = mib(call.gpu, "memory_reserved_mib");
         out->used = mib(call.gpu, "memory_used_mib");
@@ -48,6 +50,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1M
     nvmlReturn_t result = sim_enter(device, &call);
     if (result != NVML_SUCCESS) return result;
     if (!sim_value(call.gpu, "bar1_mib")) return sim_leave(NVML_ERROR_NOT_SUPPORTED);
+    result = sim_may_see_whole(&call);
+    if (result != NVML_SUCCESS) return sim_leave(result);
     memory->bar1Total = mib(call.gpu, "bar1_mib");
     memory->bar1Used = mib(call.gpu, "bar1_used_mib");
     memory->bar1Free = memory->bar1Total - memory->bar1Used;

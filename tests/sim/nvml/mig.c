@@ -143,9 +143,12 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, u
     if (call.is_mig) return sim_leave(NVML_ERROR_INVALID_ARGUMENT);
     if (!capable(call.gpu)) return sim_leave(NVML_ERROR_NOT_SUPPORTED);
     int count = sim_mig_list(call.gpu, all, SIM_MAX_GI * SIM_MAX_CI);
-    if (index >= (unsigned int)count) return sim_leave(NVML_ERROR_NOT_FOUND);
-    *mig = sim_mig_handle(call.gpu_number, all[index].gi, all[index].ci);
-    return sim_leave(NVML_SUCCESS);
+    for (int i = 0; i < count; i++) {
+        if (!sim_may_use(call.state, call.gpu_number, all[i].gi, all[i].ci) || index-- > 0) continue;
+        *mig = sim_mig_handle(call.gpu_number, all[i].gi, all[i].ci);
+        return sim_leave(NVML_SUCCESS);
+    }
+    return sim_leave(NVML_ERROR_NOT_FOUND);
 }
 
 NVML_API nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvmlDevice_t *device) {

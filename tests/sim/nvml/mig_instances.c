@@ -30,14 +30,14 @@ static bool within(const void *handle, const void *table, size_t size, size_t st
     return at >= begin && at < begin + size && (at - begin) % step == 0;
 }
 
-/* A whole GPU with MIG on; everything else is refused as the library does. */
+/* A whole GPU with MIG on, and a caller who may configure MIG; everything else is refused as the library does. */
 static nvmlReturn_t enter_mig(nvmlDevice_t device, struct sim_call *call, bool must_be_on) {
     nvmlReturn_t result = sim_enter(device, call);
     if (result != NVML_SUCCESS) return result;
     if (call->is_mig) return sim_leave(NVML_ERROR_INVALID_ARGUMENT);
     if (!sim_value(call->gpu, "mig_mode") || (must_be_on && !sim_mig_enabled(call->gpu)))
         return sim_leave(NVML_ERROR_NOT_SUPPORTED);
-    return NVML_SUCCESS;
+    return sim_may_configure(call->state) ? NVML_SUCCESS : sim_leave(NVML_ERROR_NO_PERMISSION);
 }
 
 static nvmlReturn_t enter_gi(nvmlGpuInstance_t instance, struct sim_call *call) {

@@ -25,6 +25,8 @@ DEFAULT_STATE = Path("/etc/nvml-sim/state")
 DRIVER_FILES = Path("/usr/lib/nvml-sim")  # of a simulated node: the driver's libraries, which no loader looks for here
 LIBRARIES = Path(f"/usr/lib/{os.uname().machine}-linux-gnu")
 NVIDIA_MAJOR = 195  # Linux: Documentation/admin-guide/devices.txt
+CAPS_MAJOR = 120  # the real one is assigned at boot; this one Linux leaves to local use, so that nobody has it
+MIG_CONFIG, MIG_MONITOR, FIRST_INSTANCE = 1, 2, 3  # minors of nvidia-caps
 ECC_EVENTS = 0x1F  # single bit, double bit, P-state, XID, clock
 NO_ECC_EVENTS = 0x1C
 XID_FELL_OFF_THE_BUS = 79
@@ -613,19 +615,61 @@ def device_numbers(state: State) -> dict[str, tuple[int, int]]:
     return nodes
 
 
+def make_node(path: Path, number: tuple[int, int], mode: int) -> None:
+    if path.exists():
+        return
+    try:
+        os.mknod(path, mode | stat.S_IFCHR, os.makedev(*number))
+    except PermissionError:
+        raise SimError(f"{path}: mknod is not permitted: needs root with CAP_MKNOD") from None
+    path.chmod(mode)
+
+
 def make_nodes(state: State, directory: Path) -> None:
-    """Make the device nodes that are missing, and remove those of GPUs that are gone."""
+    """Make the device nodes that are missing, and remove those of GPUs and MIG instances that are gone."""
     wanted = device_numbers(state)
-    for name, (major, minor) in wanted.items():
-        path = directory / name
-        if path.exists():
-            continue
-        try:
-            os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(major, minor))
-        except PermissionError:
-            raise SimError(f"{path}: mknod is not permitted: needs root with CAP_MKNOD") from None
-        path.chmod(0o666)
+    for name, number in wanted.items():
+        make_node(directory / name, number, 0o666)
     for path in directory.glob("nvidia[0-9]*"):
+        if path.name not in wanted:
+            path.unlink()
+    make_capability_nodes(state, directory / "nvidia-caps")
+
+
+def capability_minors(state: State) -> dict[str, int]:
+    """The minors of nvidia-caps under the names of mig-minors: for every instance that a GPU could have."""
+    minors = {"config": MIG_CONFIG, "monitor": MIG_MONITOR}
+    for section in state.gpus():
+        if not section.values("mig_profile"):
+            continue
+        gpu = int(section.get("minor", "0") or 0)
+        for gi in range(15):
+            first = FIRST_INSTANCE + (gpu * 15 + gi) * 9
+            minors[f"gpu{gpu}/gi{gi}/access"] = first
+            minors.update({f"gpu{gpu}/gi{gi}/ci{ci}/access": first + 1 + ci for ci in range(8)})
+    return minors
+
+
+def capabilities(state: State) -> dict[str, tuple[int, int]]:
+    """The capability files below /proc/driver/nvidia/capabilities: (minor of nvidia-caps, mode of its node)."""
+    minors = capability_minors(state)
+    files = {"mig/config": (minors["config"], 0o400), "mig/monitor": (minors["monitor"], 0o444)}
+    for section in state.gpus():
+        gpu = section.get("minor", "0")
+        for line in section.values("mig") if section.get("mig_mode") == "on" else []:
+            instance = fields_of(line)
+            for names in ((f"gi{instance['gi']}",), (f"gi{instance['gi']}", f"ci{instance.get('ci', 0)}")):
+                minor = minors["/".join([f"gpu{gpu}", *names, "access"])]
+                files["/".join([f"gpu{gpu}", "mig", *names, "access"])] = (minor, 0o444)
+    return files
+
+
+def make_capability_nodes(state: State, directory: Path) -> None:
+    directory.mkdir(exist_ok=True)
+    wanted = {f"nvidia-cap{minor}": (minor, mode) for minor, mode in capabilities(state).values()}
+    for name, (minor, mode) in wanted.items():
+        make_node(directory / name, (CAPS_MAJOR, minor), mode)
+    for path in directory.glob("nvidia-cap*"):
         if path.name not in wanted:
             path.unlink()
 
@@ -654,8 +698,27 @@ def proc_information(section: Section, driver: str) -> str:
     return "".join(f"{name + ':':<16}\t {value}\n" for name, value in lines.items())
 
 
+def write_capabilities(state: State, directory: Path) -> None:
+    """What /proc/driver/nvidia/capabilities holds: for each capability which node below /dev/nvidia-caps it is."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for name, (minor, mode) in capabilities(state).items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"DeviceFileMinor: {minor}\nDeviceFileMode: {mode}\nDeviceFileModify: 1\n")
+        path.chmod(mode)
+
+
+def write_minors(state: State, directory: Path) -> None:
+    """What /proc/driver/nvidia-caps holds."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name} {minor}\n" for name, minor in capability_minors(state).items()]
+    (directory / "mig-minors").write_text("".join(lines))
+
+
 def write_proc(state: State, directory: Path) -> None:
-    """What /proc/driver/nvidia holds; an unloaded driver leaves nothing there."""
+    """What /proc/driver/nvidia holds, and nvidia-caps beside it; an unloaded driver leaves nothing there."""
+    caps = directory.with_name("nvidia-caps")
+    shutil.rmtree(caps, ignore_errors=True)
     if directory.exists():
         for child in directory.iterdir():
             shutil.rmtree(child) if child.is_dir() else child.unlink()
@@ -667,6 +730,8 @@ def write_proc(state: State, directory: Path) -> None:
         "EnableMSI: 1\nDeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\nModifyDeviceFiles: 1\n"
         "PreserveVideoMemoryAllocations: 0\nEnableGpuFirmware: 18\n"
     )
+    write_capabilities(state, directory / "capabilities")
+    write_minors(state, caps)
     for section in state.gpus():
         place_ = directory / "gpus" / linux_address(section)
         place_.mkdir(parents=True)
@@ -707,6 +772,17 @@ def write_sysfs(state: State, directory: Path) -> None:
             link.unlink()
         if state.system.get("loaded") == "yes":
             link.symlink_to("../../../bus/pci/drivers/nvidia")
+
+
+def follow_mig(state: State, path: Path) -> None:
+    """On a simulated node the files of MIG instances come and go with them, as `nvidia-smi mig` sees to it."""
+    if path != DEFAULT_STATE or state.system.get("device_nodes") != "on":
+        return
+    dev, proc = Path("/dev/nvidia-caps"), Path("/proc/driver/nvidia/capabilities")
+    if dev.is_dir():
+        make_capability_nodes(state, dev)
+    if proc.is_dir():
+        write_capabilities(state, proc)
 
 
 # --- things that happen ---------------------------------------------------------------------------------------------
@@ -875,6 +951,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     change(state, arguments)
     install_libraries(state, arguments.state)
+    if arguments.command == "mig":  # before the state: who sees an instance may use it
+        follow_mig(state, arguments.state)
     if arguments.command == "lose":  # before the state: who waits gets the XID first, then the error
         append_event(arguments.state, f"xid {arguments.gpu} {XID_FELL_OFF_THE_BUS}")
     save(state, arguments.state)

@@ -18,6 +18,8 @@ static nvmlReturn_t processes(nvmlDevice_t device, const char *type, unsigned in
     if (!count || (*count && !out)) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);
     if (result != NVML_SUCCESS) return result;
+    result = sim_may_see_whole(&call);
+    if (result != NVML_SUCCESS) return sim_leave(result);
     for (int i = 0; i < call.gpu->count; i++) {
         const char *value = call.gpu->pairs[i].value;
         if (strcmp(call.gpu->pairs[i].key, "process") || !belongs(&call, value, type)) continue;

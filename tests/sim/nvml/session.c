@@ -36,10 +36,9 @@ static bool valid(nvmlDevice_t device) {
 }
 
 static bool device_node(const char *name) {
-    const char *dev = getenv("NVML_SIM_DEV");
     char path[4096];
     struct stat ignored;
-    snprintf(path, sizeof path, "%s/%s", dev && *dev ? dev : "/dev", name);
+    snprintf(path, sizeof path, "%s/%s", sim_dev(), name);
     return stat(path, &ignored) == 0;
 }
 
@@ -86,6 +85,7 @@ static const struct sim_state *state_when_it_answers(void) {
 static nvmlReturn_t initialise(void) {
     const struct sim_state *state = state_when_it_answers();
     if (!driver_answers(state)) return NVML_ERROR_DRIVER_NOT_LOADED;
+    if (!sim_may_talk(state, "nvidiactl")) return NVML_ERROR_NO_PERMISSION;
     const char *driver = sim_value(state->system, "driver_version");
     const char *library = sim_value(state->system, "library_version");
     if (references == 0) { /* a library that is already talking to the module goes on */

@@ -77,6 +77,15 @@ bool sim_mig_find(const struct sim_section *gpu, int gi, int ci, struct sim_mig 
 bool sim_mig_enabled(const struct sim_section *gpu);
 bool sim_mig_memory(const struct sim_call *call, unsigned long long *bytes);
 
+/* rights.c: call with the lock held. */
+const char *sim_dev(void);
+bool sim_may_talk(const struct sim_state *state, const char *node); /* what the modes of /dev/<node> say */
+bool sim_admin(void);                                  /* CAP_SYS_ADMIN, effective */
+bool sim_may_configure(const struct sim_state *state); /* make and destroy MIG instances, and look at them */
+bool sim_may_monitor(const struct sim_state *state);   /* see all of a GPU that is split */
+bool sim_may_use(const struct sim_state *state, int gpu, int gi, int ci);
+nvmlReturn_t sim_may_see_whole(const struct sim_call *call); /* NVML_ERROR_NO_PERMISSION of a split GPU */
+
 /* pci.c */
 struct sim_pci {
     unsigned int domain, bus, device, device_id, subsystem_id;

@@ -24,7 +24,8 @@ struct smi_fact;
 const struct smi_fact *smi_fact_find(const char *name); /* NULL: no such field */
 const char *smi_fact_unit(const struct smi_fact *fact); /* "" if it has none */
 bool smi_fact_read(const struct smi_fact *fact, nvmlDevice_t device, char *out); /* false: not available */
-/* With its unit, or "N/A". */
+const char *smi_absence(void); /* what stands in place of the fact that was just not available */
+/* With its unit, or what stands in its place. */
 void smi_text(const char *name, nvmlDevice_t device, char *out);
 
 /* What nvidia-smi can show. The result is the exit status. */

@@ -18,19 +18,30 @@ struct smi_fact {
     bool (*special)(nvmlDevice_t device, int argument, char *out);
 };
 
+static nvmlReturn_t answer; /* of the call that decided the last fact */
+
+static bool good(nvmlReturn_t result) {
+    answer = result;
+    return result == NVML_SUCCESS;
+}
+
+const char *smi_absence(void) {
+    return answer == NVML_SUCCESS || answer == NVML_ERROR_NOT_SUPPORTED ? "N/A" : smi_error(answer);
+}
+
 /* Calls of the shapes that NVML's getters have. */
 static bool get_text(const char *function, nvmlDevice_t device, char *out) {
-    return ((nvmlReturn_t(*)(nvmlDevice_t, char *, unsigned int))smi_function(function))(device, out, SMI_TEXT) == 0;
+    return good(((nvmlReturn_t(*)(nvmlDevice_t, char *, unsigned int))smi_function(function))(device, out, SMI_TEXT));
 }
 static bool get_number(const char *function, nvmlDevice_t device, unsigned int *out) {
-    return ((nvmlReturn_t(*)(nvmlDevice_t, unsigned int *))smi_function(function))(device, out) == 0;
+    return good(((nvmlReturn_t(*)(nvmlDevice_t, unsigned int *))smi_function(function))(device, out));
 }
 static bool get_number_of(const char *function, nvmlDevice_t device, int which, unsigned int *out) {
-    return ((nvmlReturn_t(*)(nvmlDevice_t, int, unsigned int *))smi_function(function))(device, which, out) == 0;
+    return good(((nvmlReturn_t(*)(nvmlDevice_t, int, unsigned int *))smi_function(function))(device, which, out));
 }
 static bool get_two(const char *function, nvmlDevice_t device, unsigned int *one, unsigned int *two) {
     nvmlReturn_t (*get)(nvmlDevice_t, unsigned int *, unsigned int *) = smi_function(function);
-    return get(device, one, two) == NVML_SUCCESS;
+    return good(get(device, one, two));
 }
 
 static bool put(char *out, const char *format, unsigned long long value) {
@@ -94,7 +105,7 @@ enum { MEMORY_TOTAL, MEMORY_RESERVED, MEMORY_USED, MEMORY_FREE };
 static bool memory(nvmlDevice_t device, int which, char *out) {
     nvmlMemory_v2_t info = {.version = NVML_STRUCT_VERSION(nvmlMemory_v2_t, 2)};
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlMemory_v2_t *) = smi_function("nvmlDeviceGetMemoryInfo_v2");
-    if (get(device, &info) != NVML_SUCCESS) return false;
+    if (!good(get(device, &info))) return false;
     unsigned long long values[] = {info.total, info.reserved, info.used, info.free};
     return put(out, "%llu", values[which] / MIB);
 }
@@ -102,7 +113,7 @@ static bool memory(nvmlDevice_t device, int which, char *out) {
 static bool bar1(nvmlDevice_t device, int which, char *out) {
     nvmlBAR1Memory_t info;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlBAR1Memory_t *) = smi_function("nvmlDeviceGetBAR1MemoryInfo");
-    if (get(device, &info) != NVML_SUCCESS) return false;
+    if (!good(get(device, &info))) return false;
     unsigned long long values[] = {info.bar1Total, 0, info.bar1Used, info.bar1Free};
     return put(out, "%llu", values[which] / MIB);
 }
@@ -112,7 +123,7 @@ enum { PCI_BUS_ID, PCI_DOMAIN, PCI_BUS, PCI_DEVICE, PCI_DEVICE_ID, PCI_SUBSYSTEM
 static bool pci(nvmlDevice_t device, int which, char *out) {
     nvmlPciInfo_t info;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlPciInfo_t *) = smi_function("nvmlDeviceGetPciInfo_v3");
-    if (get(device, &info) != NVML_SUCCESS) return false;
+    if (!good(get(device, &info))) return false;
     switch (which) {
     case PCI_DOMAIN: return put(out, "%04llX", info.domain);
     case PCI_BUS: return put(out, "%02llX", info.bus);
@@ -126,7 +137,7 @@ static bool pci(nvmlDevice_t device, int which, char *out) {
 static bool utilization(nvmlDevice_t device, int which, char *out) {
     nvmlUtilization_t info;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlUtilization_t *) = smi_function("nvmlDeviceGetUtilizationRates");
-    return get(device, &info) == NVML_SUCCESS && put(out, "%llu", which ? info.memory : info.gpu);
+    return good(get(device, &info)) && put(out, "%llu", which ? info.memory : info.gpu);
 }
 
 static bool engine(nvmlDevice_t device, int which, char *out) {
@@ -157,21 +168,21 @@ static bool ecc(nvmlDevice_t device, int argument, char *out) {
             smi_function("nvmlDeviceGetMemoryErrorCounter");
         result = one(device, type, kind, where, &count);
     }
-    return result == NVML_SUCCESS && put(out, "%llu", count);
+    return good(result) && put(out, "%llu", count);
 }
 
 static bool retired(nvmlDevice_t device, int cause, char *out) {
     unsigned int count = 0;
     nvmlReturn_t (*get)(nvmlDevice_t, int, unsigned int *, void *) = smi_function("nvmlDeviceGetRetiredPages");
     nvmlReturn_t result = get(device, cause, &count, NULL);
-    return (result == NVML_SUCCESS || result == NVML_ERROR_INSUFFICIENT_SIZE) && put(out, "%llu", count);
+    return (result == NVML_ERROR_INSUFFICIENT_SIZE || good(result)) && put(out, "%llu", count);
 }
 
 static bool remapped(nvmlDevice_t device, int which, char *out) {
     unsigned int values[4];
     nvmlReturn_t (*get)(nvmlDevice_t, unsigned int *, unsigned int *, unsigned int *, unsigned int *) =
         smi_function("nvmlDeviceGetRemappedRows");
-    if (get(device, &values[0], &values[1], &values[2], &values[3]) != NVML_SUCCESS) return false;
+    if (!good(get(device, &values[0], &values[1], &values[2], &values[3]))) return false;
     if (which < 2) return put(out, "%llu", values[which]);
     snprintf(out, SMI_TEXT, "%s", values[which] ? "Yes" : "No");
     return true;
@@ -181,20 +192,20 @@ static bool histogram(nvmlDevice_t device, int which, char *out) {
     nvmlRowRemapperHistogramValues_t banks;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlRowRemapperHistogramValues_t *) =
         smi_function("nvmlDeviceGetRowRemapperHistogram");
-    if (get(device, &banks) != NVML_SUCCESS) return false;
+    if (!good(get(device, &banks))) return false;
     unsigned int values[] = {banks.max, banks.high, banks.partial, banks.low, banks.none};
     return put(out, "%llu", values[which]);
 }
 
 static bool inforom(nvmlDevice_t device, int object, char *out) {
     nvmlReturn_t (*get)(nvmlDevice_t, int, char *, unsigned int) = smi_function("nvmlDeviceGetInforomVersion");
-    return get(device, object, out, SMI_TEXT) == NVML_SUCCESS;
+    return good(get(device, object, out, SMI_TEXT));
 }
 
 static bool get_field(nvmlDevice_t device, int field, nvmlValue_t *out) {
     nvmlFieldValue_t value = {.fieldId = (unsigned int)field};
     nvmlReturn_t (*get)(nvmlDevice_t, int, nvmlFieldValue_t *) = smi_function("nvmlDeviceGetFieldValues");
-    if (get(device, 1, &value) != NVML_SUCCESS || value.nvmlReturn != NVML_SUCCESS) return false;
+    if (!good(get(device, 1, &value)) || !good(value.nvmlReturn)) return false;
     *out = value.value;
     return true;
 }
@@ -210,7 +221,7 @@ static bool margin(nvmlDevice_t device, int argument, char *out) {
     nvmlMarginTemperature_v1_t info = {.version = NVML_STRUCT_VERSION(nvmlMarginTemperature_v1_t, 1)};
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlMarginTemperature_v1_t *) = smi_function("nvmlDeviceGetMarginTemperature");
     (void)argument;
-    if (get(device, &info) != NVML_SUCCESS) return false;
+    if (!good(get(device, &info))) return false;
     snprintf(out, SMI_TEXT, "%d", info.marginTemperature);
     return true;
 }
@@ -228,7 +239,7 @@ static bool fabric(nvmlDevice_t device, int which, char *out) {
     static const char *const states[] = {NULL, "Not Started", "In Progress", "Completed"};
     nvmlGpuFabricInfo_t info;
     nvmlReturn_t (*get)(nvmlDevice_t, nvmlGpuFabricInfo_t *) = smi_function("nvmlDeviceGetGpuFabricInfo");
-    if (get(device, &info) != NVML_SUCCESS) return false;
+    if (!good(get(device, &info))) return false;
     if (which == FABRIC_STATE) return word(states, 4, info.state, out);
     if (info.state != 3) return false;
     if (which == FABRIC_CLIQUE) return put(out, "%llu", info.cliqueId);
@@ -242,7 +253,7 @@ static bool fabric(nvmlDevice_t device, int which, char *out) {
 static bool reason(nvmlDevice_t device, int bit, char *out) {
     unsigned long long reasons;
     nvmlReturn_t (*get)(nvmlDevice_t, unsigned long long *) = smi_function("nvmlDeviceGetCurrentClocksEventReasons");
-    if (get(device, &reasons) != NVML_SUCCESS) return false;
+    if (!good(get(device, &reasons))) return false;
     snprintf(out, SMI_TEXT, "%s", reasons & (unsigned int)bit ? "Active" : "Not Active");
     return true;
 }
@@ -251,7 +262,7 @@ static bool reasons(nvmlDevice_t device, int argument, char *out) {
     unsigned long long value;
     nvmlReturn_t (*get)(nvmlDevice_t, unsigned long long *) = smi_function("nvmlDeviceGetCurrentClocksEventReasons");
     (void)argument;
-    return get(device, &value) == NVML_SUCCESS && put(out, "0x%016llX", value);
+    return good(get(device, &value)) && put(out, "0x%016llX", value);
 }
 
 static bool of_system(nvmlDevice_t device, int argument, char *out) {
@@ -429,6 +440,7 @@ const char *smi_fact_unit(const struct smi_fact *fact) { return fact->unit; }
 
 bool smi_fact_read(const struct smi_fact *fact, nvmlDevice_t device, char *out) {
     unsigned int one = 0, two = 0;
+    answer = NVML_SUCCESS;
     switch (fact->kind) {
     case TEXT: return get_text(fact->function, device, out);
     case NUMBER: return get_number(fact->function, device, &one) && put(out, "%llu", one);
@@ -454,6 +466,7 @@ bool smi_fact_read(const struct smi_fact *fact, nvmlDevice_t device, char *out) 
 void smi_text(const char *name, nvmlDevice_t device, char *out) {
     char value[SMI_TEXT];
     const struct smi_fact *fact = smi_fact_find(name);
-    if (!fact || !smi_fact_read(fact, device, value)) snprintf(out, SMI_TEXT, "N/A");
+    if (!fact) snprintf(out, SMI_TEXT, "N/A");
+    else if (!smi_fact_read(fact, device, value)) snprintf(out, SMI_TEXT, "%s", smi_absence());
     else snprintf(out, SMI_TEXT, "%.200s%s%s", value, *fact->unit ? " " : "", fact->unit);
 }

@@ -1,4 +1,5 @@
 /* `nvidia-smi -q -x` and `-q`: one outline, written as XML (nvsmi_device_v12.dtd, v13 from driver 570) or as text. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -171,7 +172,7 @@ static void number(const struct writer *to, const char *tag, unsigned int value)
 static void fact(const struct writer *to, const char *tag, const char *name, nvmlDevice_t device) {
     char value[SMI_TEXT];
     smi_text(name, device, value);
-    if (!strncmp(name, "pcie.link.width", 15) && strcmp(value, "N/A")) strcat(value, "x");
+    if (!strncmp(name, "pcie.link.width", 15) && isdigit((unsigned char)*value)) strcat(value, "x");
     leaf(to, tag, value);
 }
 

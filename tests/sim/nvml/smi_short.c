@@ -1,4 +1,5 @@
 /* `nvidia-smi -L`, the table, and `--query-gpu=… --format=csv`. */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,7 @@ static unsigned int split(char *fields, const struct smi_fact **out, char **name
 static void cell(const struct smi_fact *fact, nvmlDevice_t device, bool units) {
     char value[SMI_TEXT];
     const char *unit = smi_fact_unit(fact);
-    if (!smi_fact_read(fact, device, value)) printf("[N/A]");
+    if (!smi_fact_read(fact, device, value)) printf("[%s]", smi_absence());
     else printf("%s%s%s", value, units && *unit ? " " : "", units ? unit : "");
 }
 
@@ -87,6 +88,8 @@ static void row(nvmlDevice_t device, unsigned int index) {
     smi_text("utilization.gpu", device, c);
     smi_text("compute_mode", device, d);
     a[strcspn(a, " ")] = b[strcspn(b, " ")] = '\0';
+    if (!isdigit((unsigned char)*a)) strcpy(a, "N/A"); /* the table has no space for reasons */
+    if (!isdigit((unsigned char)*b)) strcpy(b, "N/A");
     printf("|%-41.41s|%8sMiB / %6sMiB | %6s %13s |\n", left, a, b, c, d);
     smi_text("mig.mode.current", device, a);
     printf("|%41s|%24s| %20s |\n", "", "", a);

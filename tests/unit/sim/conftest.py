@@ -25,6 +25,10 @@ def code_of(call, *arguments):
     except n.NVMLError as error:
         return error.value
     return 0
+def give_up_capabilities():
+    import ctypes
+    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, nothing) == 0
 """
 
 

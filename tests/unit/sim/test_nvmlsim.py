@@ -85,15 +85,16 @@ def test_sysfs(tmp_path: Path) -> None:
 
 
 def test_proc(tmp_path: Path) -> None:
+    proc = tmp_path / "nvidia"
     state = nvmlsim.make_state("H100", 1, "550.54.15", seed="test", flavor="open")
-    nvmlsim.write_proc(state, tmp_path)
-    version = (tmp_path / "version").read_text()
+    nvmlsim.write_proc(state, proc)
+    version = (proc / "version").read_text()
     assert version.startswith("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build")
-    information = (tmp_path / "gpus/0000:1b:00.0/information").read_text()
+    information = (proc / "gpus/0000:1b:00.0/information").read_text()
     assert "Model:          \t NVIDIA H100 80GB HBM3\n" in information
     nvmlsim.unload(state)
-    nvmlsim.write_proc(state, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    nvmlsim.write_proc(state, proc)
+    assert list(proc.iterdir()) == []
 
 
 def can_make_nodes(directory: Path) -> bool:
