@@ -38,8 +38,30 @@ def test_the_container_has_no_privilege(pod):
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    assert "NVIDIA_MIG_MONITOR_DEVICES" not in {entry["name"] for entry in container["env"]}
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert {"hostNetwork", "hostPID", "hostIPC"} & set(pod) == set()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"device_plugin_config": {"version": "v1", "flags": {"migStrategy": "mixed"}}}, id="config"),
+        pytest.param({"device_plugin_env": {"MIG_STRATEGY": "single"}}, id="environment"),
+    ],
+)
+def test_with_mig_it_has_one_capability_and_the_agent_none(tmp_path, settings):
+    text = release.manifest(tmp_path, device_plugin_agent_features=["events"], **settings).read_text()
+    daemonset = {item["kind"]: item for item in yaml.safe_load_all(text)}["DaemonSet"]
+    daemon, agent = daemonset["spec"]["template"]["spec"]["containers"]
+    assert daemon["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]},
+    }
+    assert {"name": "NVIDIA_MIG_MONITOR_DEVICES", "value": "all"} in daemon["env"]
+    assert agent["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "NVIDIA_MIG_MONITOR_DEVICES" not in {entry["name"] for entry in agent["env"]}
 
 
 def test_of_the_host_it_sees_two_of_the_kubelets_folders(pod):
