@@ -2,18 +2,18 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim.h"
+#include "entry.h"
 
 #define STRING(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, char *out, unsigned int length) { \
+    ENTRY(function, AT_DEVICE(device), (nvmlDevice_t device, char *out, unsigned int length), (device, out, length)) { \
         return sim_get_string(device, key, out, length); \
     }
-#define UINT(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *out) { return sim_get_uint(device, key, out); }
 #define FLAG(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *out) { return sim_get_flag(device, key, out); }
+    ENTRY(function, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *out), (device, out)) { \
+        return sim_get_flag(device, key, out); \
+    }
 #define WORD(function, key, words) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *out) { \
+    ENTRY(function, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *out), (device, out)) { \
         return sim_get_word(device, key, words, out); \
     }
 
@@ -31,15 +31,15 @@ STRING(nvmlDeviceGetVbiosVersion, "vbios_version")
 STRING(nvmlDeviceGetBoardPartNumber, "board_part_number")
 STRING(nvmlDeviceGetInforomImageVersion, "inforom_image_version")
 // No length among its arguments, unlike the others: nvml.h wants room for NVML_GSP_FIRMWARE_VERSION_BUF_SIZE bytes.
-NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char *version) {
+ENTRY(nvmlDeviceGetGspFirmwareVersion, AT_DEVICE(device), (nvmlDevice_t device, char *version), (device, version)) {
     return sim_get_string(device, "gsp_firmware_version", version, 0x40);
 }
-UINT(nvmlDeviceGetMinorNumber, "minor")
-UINT(nvmlDeviceGetBoardId, "board_id")
-UINT(nvmlDeviceGetMultiGpuBoard, "multi_gpu_board")
-UINT(nvmlDeviceGetModuleId, "module_id")
-UINT(nvmlDeviceGetNumGpuCores, "cuda_cores")
-UINT(nvmlDeviceGetMemoryBusWidth, "memory_bus_width")
+ENTRY_UINT(nvmlDeviceGetMinorNumber, "minor")
+ENTRY_UINT(nvmlDeviceGetBoardId, "board_id")
+ENTRY_UINT(nvmlDeviceGetMultiGpuBoard, "multi_gpu_board")
+ENTRY_UINT(nvmlDeviceGetModuleId, "module_id")
+ENTRY_UINT(nvmlDeviceGetNumGpuCores, "cuda_cores")
+ENTRY_UINT(nvmlDeviceGetMemoryBusWidth, "memory_bus_width")
 FLAG(nvmlDeviceGetPersistenceMode, "persistence_mode")
 FLAG(nvmlDeviceGetDisplayMode, "display_mode")
 FLAG(nvmlDeviceGetDisplayActive, "display_active")
@@ -48,7 +48,7 @@ WORD(nvmlDeviceGetBrand, "brand", brands)
 WORD(nvmlDeviceGetArchitecture, "architecture", architectures)
 WORD(nvmlDeviceGetComputeMode, "compute_mode", compute_modes)
 
-NVML_API nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) {
+ENTRY(nvmlDeviceGetIndex, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *index), (device, index)) {
     struct sim_call call;
     if (!index) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);
@@ -58,7 +58,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *inde
 }
 
 /* "NVIDIA H100 80GB HBM3", and "NVIDIA H100 80GB HBM3 MIG 1g.10gb" for a MIG device. */
-NVML_API nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
+ENTRY(nvmlDeviceGetName, AT_DEVICE(device),
+      (nvmlDevice_t device, char *name, unsigned int length), (device, name, length)) {
     struct sim_call call;
     char full[256];
     nvmlReturn_t result = sim_enter(device, &call);
@@ -69,14 +70,16 @@ NVML_API nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigne
     return sim_leave(sim_copy(full, name, length));
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
+ENTRY(nvmlDeviceGetUUID, AT_DEVICE(device),
+      (nvmlDevice_t device, char *uuid, unsigned int length), (device, uuid, length)) {
     struct sim_call call;
     nvmlReturn_t result = sim_enter(device, &call);
     if (result != NVML_SUCCESS) return result;
     return sim_leave(sim_copy(call.is_mig ? call.mig.uuid : sim_value(call.gpu, "uuid"), uuid, length));
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor) {
+ENTRY(nvmlDeviceGetCudaComputeCapability, AT_DEVICE(device),
+      (nvmlDevice_t device, int *major, int *minor), (device, major, minor)) {
     char text[32];
     if (!major || !minor) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_get_string(device, "compute_capability", text, sizeof text);
@@ -85,14 +88,15 @@ NVML_API nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, in
 }
 
 /* InfoROM objects, in NVML's order: OEM, ECC, power. */
-NVML_API nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, unsigned int object, char *out,
-                                                  unsigned int length) {
+ENTRY(nvmlDeviceGetInforomVersion, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int object, char *out, unsigned int length), (device, object, out, length)) {
     static const char *const keys[] = {"inforom_oem", "inforom_ecc", "inforom_power"};
     if (object >= sizeof keys / sizeof *keys) return NVML_ERROR_INVALID_ARGUMENT;
     return sim_get_string(device, keys[object], out, length);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned int *enabled, unsigned int *by_default) {
+ENTRY(nvmlDeviceGetGspFirmwareMode, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *enabled, unsigned int *by_default), (device, enabled, by_default)) {
     char version[64];
     if (!enabled || !by_default) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_get_string(device, "gsp_firmware_version", version, sizeof version);
@@ -102,12 +106,12 @@ NVML_API nvmlReturn_t nvmlDeviceGetGspFirmwareMode(nvmlDevice_t device, unsigned
 }
 
 /* 0 bare metal, 1 passed through to a virtual machine, 2 vGPU. */
-NVML_API nvmlReturn_t nvmlDeviceGetVirtualizationMode(nvmlDevice_t device, unsigned int *mode) {
+ENTRY(nvmlDeviceGetVirtualizationMode, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *mode), (device, mode)) {
     static const struct sim_word modes[] = {{"None", 0}, {"Pass-Through", 1}, {"VGPU", 2}, {0}};
     return sim_get_word(device, "virtualization_mode", modes, mode);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceOnSameBoard(nvmlDevice_t one, nvmlDevice_t other, int *same) {
+ENTRY(nvmlDeviceOnSameBoard, AT_DEVICE(one), (nvmlDevice_t one, nvmlDevice_t other, int *same), (one, other, same)) {
     unsigned int a, b;
     if (!same) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_get_uint(one, "board_id", &a);

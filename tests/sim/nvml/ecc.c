@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "fields.h"
-#include "sim.h"
+#include "entry.h"
 
 enum { CORRECTED = 0, UNCORRECTED = 1 };
 enum { L2_CACHE = 1, DRAM = 2, SRAM = 7 };
@@ -21,17 +21,19 @@ static nvmlReturn_t counter(nvmlDevice_t device, unsigned int type, unsigned int
     return sim_get_u64(device, key, count);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending) {
+ENTRY(nvmlDeviceGetEccMode, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *current, unsigned int *pending), (device, current, pending)) {
     nvmlReturn_t result = sim_get_flag(device, "ecc_mode", current);
     return result == NVML_SUCCESS ? sim_get_flag(device, "ecc_mode_pending", pending) : result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetDefaultEccMode(nvmlDevice_t device, unsigned int *mode) {
+ENTRY(nvmlDeviceGetDefaultEccMode, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *mode), (device, mode)) {
     return sim_get_flag(device, "ecc_mode_default", mode);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, unsigned int type, unsigned int kind,
-                                                  unsigned long long *count) {
+ENTRY(nvmlDeviceGetTotalEccErrors, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int kind, unsigned long long *count),
+      (device, type, kind, count)) {
     unsigned long long dram = 0, sram = 0;
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = counter(device, type, kind, "dram", &dram);
@@ -40,15 +42,17 @@ NVML_API nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, unsigned 
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, unsigned int type, unsigned int kind,
-                                                      unsigned int where, unsigned long long *count) {
+ENTRY(nvmlDeviceGetMemoryErrorCounter, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int kind, unsigned int where, unsigned long long *count),
+      (device, type, kind, where, count)) {
     if (where == DRAM) return counter(device, type, kind, "dram", count);
     if (where == SRAM || where == L2_CACHE) return counter(device, type, kind, "sram", count);
     return NVML_ERROR_NOT_SUPPORTED;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetDetailedEccErrors(nvmlDevice_t device, unsigned int type, unsigned int kind,
-                                                     nvmlEccErrorCounts_t *counts) {
+ENTRY(nvmlDeviceGetDetailedEccErrors, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int kind, nvmlEccErrorCounts_t *counts),
+      (device, type, kind, counts)) {
     if (!counts) return NVML_ERROR_INVALID_ARGUMENT;
     memset(counts, 0, sizeof *counts);
     nvmlReturn_t result = counter(device, type, kind, "dram", &counts->deviceMemory);
@@ -81,31 +85,37 @@ static nvmlReturn_t retired(nvmlDevice_t device, unsigned int cause, unsigned in
     return sim_leave(fits ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, unsigned int cause, unsigned int *count,
-                                                unsigned long long *addresses) {
+ENTRY(nvmlDeviceGetRetiredPages, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int cause, unsigned int *count, unsigned long long *addresses),
+      (device, cause, count, addresses)) {
     return retired(device, cause, count, addresses, NULL);
 }
 
 /* pynvml asks for the size with three arguments only: without addresses the timestamps are not looked at. */
-NVML_API nvmlReturn_t nvmlDeviceGetRetiredPages_v2(nvmlDevice_t device, unsigned int cause, unsigned int *count,
-                                                   unsigned long long *addresses, unsigned long long *timestamps) {
+ENTRY(nvmlDeviceGetRetiredPages_v2, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int cause, unsigned int *count, unsigned long long *addresses,
+       unsigned long long *timestamps),
+      (device, cause, count, addresses, timestamps)) {
     return retired(device, cause, count, addresses, addresses ? timestamps : NULL);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t device, unsigned int *pending) {
+ENTRY(nvmlDeviceGetRetiredPagesPendingStatus, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *pending), (device, pending)) {
     return sim_get_flag(device, "retired_pages_pending", pending);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned int *corrected,
-                                                unsigned int *uncorrected, unsigned int *pending,
-                                                unsigned int *failure) {
+ENTRY(nvmlDeviceGetRemappedRows, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *corrected, unsigned int *uncorrected, unsigned int *pending,
+       unsigned int *failure),
+      (device, corrected, uncorrected, pending, failure)) {
     nvmlReturn_t result = sim_get_uint(device, "remapped_rows_corrected", corrected);
     if (result == NVML_SUCCESS) result = sim_get_uint(device, "remapped_rows_uncorrected", uncorrected);
     if (result == NVML_SUCCESS) result = sim_get_flag(device, "remapped_rows_pending", pending);
     return result == NVML_SUCCESS ? sim_get_flag(device, "remapped_rows_failure", failure) : result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetRowRemapperHistogram(nvmlDevice_t device, nvmlRowRemapperHistogramValues_t *out) {
+ENTRY(nvmlDeviceGetRowRemapperHistogram, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlRowRemapperHistogramValues_t *out), (device, out)) {
     char banks[128];
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_get_string(device, "row_remapper_banks", banks, sizeof banks);

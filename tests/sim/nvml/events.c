@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sim.h"
+#include "entry.h"
 
 #define SET_MAGIC 0x4e564d4c73657421ULL
 #define FALLBACK_POLL_MS 20 /* where inotify has no instance left for us */
@@ -52,7 +52,7 @@ static int watch_directory(const char *path) {
     return fd;
 }
 
-NVML_API nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
+ENTRY(nvmlEventSetCreate, NOWHERE, (nvmlEventSet_t *set), (set)) {
     struct sim_call call;
     struct stat events;
     char path[PATH_MAX];
@@ -69,7 +69,7 @@ NVML_API nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
+ENTRY(nvmlEventSetFree, NOWHERE, (nvmlEventSet_t set), (set)) {
     if (!set || set->magic != SET_MAGIC) return NVML_ERROR_INVALID_ARGUMENT;
     if (set->inotify >= 0) close(set->inotify);
     set->magic = 0;
@@ -77,11 +77,13 @@ NVML_API nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetSupportedEventTypes(nvmlDevice_t device, unsigned long long *types) {
+ENTRY(nvmlDeviceGetSupportedEventTypes, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *types), (device, types)) {
     return sim_get_u64(device, "event_types", types);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t set) {
+ENTRY(nvmlDeviceRegisterEvents, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long types, nvmlEventSet_t set), (device, types, set)) {
     struct sim_call call;
     unsigned long long supported = 0;
     if (!set || set->magic != SET_MAGIC) return NVML_ERROR_INVALID_ARGUMENT;
@@ -177,7 +179,8 @@ static void sleep_until_change(nvmlEventSet_t set, long long milliseconds) {
         while (read(set->inotify, drained, sizeof drained) > 0) continue;
 }
 
-NVML_API nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *event, unsigned int timeout_ms) {
+ENTRY(nvmlEventSetWait_v2, NOWHERE,
+      (nvmlEventSet_t set, nvmlEventData_t *event, unsigned int timeout_ms), (set, event, timeout_ms)) {
     if (!set || set->magic != SET_MAGIC || !event) return NVML_ERROR_INVALID_ARGUMENT;
     long long deadline = now_ms() + timeout_ms;
     for (;;) {
@@ -185,10 +188,12 @@ NVML_API nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *e
         long long left = deadline - now_ms();
         if (result != NVML_ERROR_TIMEOUT || left <= 0) return result;
         sleep_until_change(set, left);
+        if (sim_told_meanwhile(&result)) return result;
     }
 }
 
-NVML_API nvmlReturn_t nvmlEventSetWait(nvmlEventSet_t set, nvmlEventData_v1_t *event, unsigned int timeout_ms) {
+ENTRY(nvmlEventSetWait, NOWHERE,
+      (nvmlEventSet_t set, nvmlEventData_v1_t *event, unsigned int timeout_ms), (set, event, timeout_ms)) {
     nvmlEventData_t full;
     if (!event) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = nvmlEventSetWait_v2(set, &full, timeout_ms);

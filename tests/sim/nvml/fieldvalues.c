@@ -3,7 +3,7 @@
 #include <sys/time.h>
 
 #include "fields.h"
-#include "sim.h"
+#include "entry.h"
 
 struct number {
     unsigned int id;
@@ -81,7 +81,8 @@ static nvmlReturn_t one(nvmlDevice_t device, nvmlFieldValue_t *field) {
 }
 
 /* Each field carries its own result; the call fails only if the device as a whole does not answer. */
-NVML_API nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *fields) {
+ENTRY(nvmlDeviceGetFieldValues, AT_DEVICE(device),
+      (nvmlDevice_t device, int count, nvmlFieldValue_t *fields), (device, count, fields)) {
     struct sim_call call;
     struct timeval now;
     if (!fields || count < 1) return NVML_ERROR_INVALID_ARGUMENT;

@@ -2,28 +2,28 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim.h"
+#include "entry.h"
 
-#define UINT(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *out) { return sim_get_uint(device, key, out); }
 
-UINT(nvmlDeviceGetPowerUsage, "power_draw_mw")
-UINT(nvmlDeviceGetPowerManagementLimit, "power_limit_mw")
-UINT(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw")
-UINT(nvmlDeviceGetPowerManagementDefaultLimit, "power_default_mw")
-UINT(nvmlDeviceGetPerformanceState, "pstate")
-UINT(nvmlDeviceGetPowerState, "pstate")
-UINT(nvmlDeviceGetFanSpeed, "fan_speed")
-UINT(nvmlDeviceGetNumFans, "fans")
+ENTRY_UINT(nvmlDeviceGetPowerUsage, "power_draw_mw")
+ENTRY_UINT(nvmlDeviceGetPowerManagementLimit, "power_limit_mw")
+ENTRY_UINT(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw")
+ENTRY_UINT(nvmlDeviceGetPowerManagementDefaultLimit, "power_default_mw")
+ENTRY_UINT(nvmlDeviceGetPerformanceState, "pstate")
+ENTRY_UINT(nvmlDeviceGetPowerState, "pstate")
+ENTRY_UINT(nvmlDeviceGetFanSpeed, "fan_speed")
+ENTRY_UINT(nvmlDeviceGetNumFans, "fans")
 
-NVML_API nvmlReturn_t nvmlDeviceGetFanSpeed_v2(nvmlDevice_t device, unsigned int fan, unsigned int *speed) {
+ENTRY(nvmlDeviceGetFanSpeed_v2, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int fan, unsigned int *speed), (device, fan, speed)) {
     unsigned int fans;
     nvmlReturn_t result = nvmlDeviceGetNumFans(device, &fans);
     if (result != NVML_SUCCESS) return result;
     return fan < fans ? nvmlDeviceGetFanSpeed(device, speed) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementMode(nvmlDevice_t device, unsigned int *mode) {
+ENTRY(nvmlDeviceGetPowerManagementMode, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *mode), (device, mode)) {
     unsigned int limit;
     if (!mode) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = nvmlDeviceGetPowerManagementLimit(device, &limit);
@@ -31,13 +31,14 @@ NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementMode(nvmlDevice_t device, unsi
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, unsigned int *min,
-                                                                   unsigned int *max) {
+ENTRY(nvmlDeviceGetPowerManagementLimitConstraints, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *min, unsigned int *max), (device, min, max)) {
     nvmlReturn_t result = sim_get_uint(device, "power_min_mw", min);
     return result == NVML_SUCCESS ? sim_get_uint(device, "power_max_mw", max) : result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *millijoules) {
+ENTRY(nvmlDeviceGetTotalEnergyConsumption, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *millijoules), (device, millijoules)) {
     return sim_get_u64(device, "energy_mj", millijoules);
 }
 
@@ -50,45 +51,52 @@ static nvmlReturn_t clock_of(nvmlDevice_t device, unsigned int type, const char 
     return sim_get_uint(device, key, mhz);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, unsigned int type, unsigned int *mhz) {
+ENTRY(nvmlDeviceGetClockInfo, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int *mhz), (device, type, mhz)) {
     return clock_of(device, type, "", mhz);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, unsigned int type, unsigned int *mhz) {
+ENTRY(nvmlDeviceGetMaxClockInfo, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int *mhz), (device, type, mhz)) {
     return clock_of(device, type, "_max", mhz);
 }
 
 /* Which: current, application target, application default, customer boost maximum. */
-NVML_API nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, unsigned int type, unsigned int which,
-                                         unsigned int *mhz) {
+ENTRY(nvmlDeviceGetClock, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int which, unsigned int *mhz), (device, type, which, mhz)) {
     static const char *const suffixes[] = {"", "_max", "_max", "_max"};
     if (which >= sizeof suffixes / sizeof *suffixes) return NVML_ERROR_INVALID_ARGUMENT;
     return clock_of(device, type, suffixes[which], mhz);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device, unsigned long long *reasons) {
+ENTRY(nvmlDeviceGetCurrentClocksEventReasons, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *reasons), (device, reasons)) {
     return sim_get_u64(device, "clocks_event_reasons", reasons);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
+ENTRY(nvmlDeviceGetCurrentClocksThrottleReasons, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *reasons), (device, reasons)) {
     return nvmlDeviceGetCurrentClocksEventReasons(device, reasons);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetSupportedClocksEventReasons(nvmlDevice_t device, unsigned long long *reasons) {
+ENTRY(nvmlDeviceGetSupportedClocksEventReasons, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *reasons), (device, reasons)) {
     nvmlReturn_t result = nvmlDeviceGetCurrentClocksEventReasons(device, reasons);
     if (result == NVML_SUCCESS) *reasons = 0x1ff;
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetSupportedClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
+ENTRY(nvmlDeviceGetSupportedClocksThrottleReasons, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned long long *reasons), (device, reasons)) {
     return nvmlDeviceGetSupportedClocksEventReasons(device, reasons);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, unsigned int sensor, unsigned int *celsius) {
+ENTRY(nvmlDeviceGetTemperature, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int sensor, unsigned int *celsius), (device, sensor, celsius)) {
     return sensor == 0 ? sim_get_uint(device, "temperature", celsius) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_v1_t *out) {
+ENTRY(nvmlDeviceGetTemperatureV, AT_DEVICE(device), (nvmlDevice_t device, nvmlTemperature_v1_t *out), (device, out)) {
     unsigned int celsius;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     if (out->version != NVML_STRUCT_VERSION(nvmlTemperature_v1_t, 1)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -98,7 +106,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTempera
 }
 
 /* How much hotter it may get before its clocks go down. */
-NVML_API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMarginTemperature_v1_t *out) {
+ENTRY(nvmlDeviceGetMarginTemperature, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlMarginTemperature_v1_t *out), (device, out)) {
     unsigned int margin, now, top;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     if (out->version != NVML_STRUCT_VERSION(nvmlMarginTemperature_v1_t, 1)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -110,8 +119,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device, nvmlMa
 }
 
 /* Thresholds in NVML's order: shutdown, slowdown, memory maximum, GPU maximum. */
-NVML_API nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, unsigned int type,
-                                                        unsigned int *celsius) {
+ENTRY(nvmlDeviceGetTemperatureThreshold, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int type, unsigned int *celsius), (device, type, celsius)) {
     static const char *const keys[] = {"temperature_shutdown", "temperature_slowdown", "temperature_memory_max",
                                        "temperature_gpu_max"};
     return type < sizeof keys / sizeof *keys ? sim_get_uint(device, keys[type], celsius) : NVML_ERROR_NOT_SUPPORTED;
@@ -127,14 +136,16 @@ static nvmlReturn_t utilization(nvmlDevice_t device, const char *key, unsigned i
     return mig ? NVML_ERROR_NOT_SUPPORTED : sim_get_uint(device, key, percent);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *out) {
+ENTRY(nvmlDeviceGetUtilizationRates, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlUtilization_t *out), (device, out)) {
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = utilization(device, "utilization_gpu", &out->gpu);
     return result == NVML_SUCCESS ? utilization(device, "utilization_memory", &out->memory) : result;
 }
 
 #define ENGINE(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *percent, unsigned int *period_us) { \
+    ENTRY(function, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *percent, unsigned int *period_us), \
+          (device, percent, period_us)) { \
         if (!period_us) return NVML_ERROR_INVALID_ARGUMENT; \
         *period_us = 167000; \
         return utilization(device, key, percent); \

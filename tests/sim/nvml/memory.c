@@ -1,5 +1,5 @@
 /* Memory of a GPU or of a MIG device, in bytes. The state file counts in MiB. */
-#include "sim.h"
+#include "entry.h"
 
 #define MIB (1024ULL * 1024ULL)
 
@@ -29,7 +29,7 @@ static nvmlReturn_t read_memory(nvmlDevice_t device, nvmlMemory_v2_t *out) {
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
+ENTRY(nvmlDeviceGetMemoryInfo, AT_DEVICE(device), (nvmlDevice_t device, nvmlMemory_t *memory), (device, memory)) {
     nvmlMemory_v2_t full;
     if (!memory) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = read_memory(device, &full);
@@ -38,13 +38,15 @@ NVML_API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t 
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) {
+ENTRY(nvmlDeviceGetMemoryInfo_v2, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlMemory_v2_t *memory), (device, memory)) {
     if (!memory) return NVML_ERROR_INVALID_ARGUMENT;
     if (memory->version != NVML_STRUCT_VERSION(nvmlMemory_v2_t, 2)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
     return read_memory(device, memory);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *memory) {
+ENTRY(nvmlDeviceGetBAR1MemoryInfo, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlBAR1Memory_t *memory), (device, memory)) {
     struct sim_call call;
     if (!memory) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "fields.h"
-#include "sim.h"
+#include "entry.h"
 
 bool sim_mig_enabled(const struct sim_section *gpu) { return sim_flag(gpu, "mig_mode", false); }
 
@@ -49,9 +49,11 @@ bool sim_mig_profile_read(const struct sim_section *gpu, int at, struct sim_mig_
     return sim_field(value, "name", out->name, sizeof out->name);
 }
 
-/* "3g.40gb", or "1c.3g.40gb" when the compute instance has only part of the GPU instance. */
-static void device_name(const struct sim_mig_entry *entry, const struct sim_section *gpu, struct sim_mig *out) {
+/* Its profile is "3g.40gb", or "1c.3g.40gb" when the compute instance has only part of the GPU instance. */
+static void device_of(const struct sim_mig_entry *entry, const struct sim_section *gpu, struct sim_mig *out) {
     struct sim_mig_profile profile;
+    *out = (struct sim_mig){.gi = (int)entry->gi, .ci = (int)entry->ci};
+    snprintf(out->uuid, sizeof out->uuid, "%s", entry->uuid);
     bool part = entry->ci_slices && sim_mig_profile(gpu, entry->profile, &profile) && entry->ci_slices < profile.slices;
     if (part) snprintf(out->profile, sizeof out->profile, "%uc.%s", entry->ci_slices, entry->profile);
     else snprintf(out->profile, sizeof out->profile, "%s", entry->profile);
@@ -63,20 +65,17 @@ int sim_mig_list(const struct sim_section *gpu, struct sim_mig *out, int max) {
     if (!sim_mig_enabled(gpu)) return 0;
     for (int i = 0; i < gpu->count && count < max; i++) {
         if (!sim_mig_read(gpu, i, &entry)) continue;
-        out[count] = (struct sim_mig){.gi = (int)entry.gi, .ci = (int)entry.ci};
-        snprintf(out[count].uuid, sizeof out[count].uuid, "%s", entry.uuid);
-        device_name(&entry, gpu, &out[count]);
-        count++;
+        device_of(&entry, gpu, &out[count++]);
     }
     return count;
 }
 
 bool sim_mig_find(const struct sim_section *gpu, int gi, int ci, struct sim_mig *out) {
-    struct sim_mig all[SIM_MAX_GI * SIM_MAX_CI];
-    int count = sim_mig_list(gpu, all, SIM_MAX_GI * SIM_MAX_CI);
-    for (int i = 0; i < count; i++)
-        if (all[i].gi == gi && all[i].ci == ci) {
-            *out = all[i];
+    struct sim_mig_entry entry;
+    if (!sim_mig_enabled(gpu)) return false;
+    for (int i = 0; i < gpu->count; i++)
+        if (sim_mig_read(gpu, i, &entry) && (int)entry.gi == gi && (int)entry.ci == ci) {
+            device_of(&entry, gpu, out);
             return true;
         }
     return false;
@@ -101,7 +100,8 @@ bool sim_mig_memory(const struct sim_call *call, unsigned long long *bytes) {
 /* A GPU that can do MIG has profiles. */
 static bool capable(const struct sim_section *gpu) { return sim_value(gpu, "mig_mode") != NULL; }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending) {
+ENTRY(nvmlDeviceGetMigMode, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *current, unsigned int *pending), (device, current, pending)) {
     struct sim_call call;
     if (!current || !pending) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);
@@ -113,7 +113,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *cu
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int *is_mig) {
+ENTRY(nvmlDeviceIsMigDeviceHandle, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *is_mig), (device, is_mig)) {
     struct sim_call call;
     if (!is_mig) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(device, &call);
@@ -122,7 +122,8 @@ NVML_API nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned 
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count) {
+ENTRY(nvmlDeviceGetMaxMigDeviceCount, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int *count), (device, count)) {
     struct sim_call call;
     unsigned long long value = 0;
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
@@ -134,7 +135,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsign
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index, nvmlDevice_t *mig) {
+ENTRY(nvmlDeviceGetMigDeviceHandleByIndex, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int index, nvmlDevice_t *mig), (device, index, mig)) {
     struct sim_call call;
     struct sim_mig all[SIM_MAX_GI * SIM_MAX_CI];
     if (!mig) return NVML_ERROR_INVALID_ARGUMENT;
@@ -151,7 +153,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, u
     return sim_leave(NVML_ERROR_NOT_FOUND);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvmlDevice_t mig, nvmlDevice_t *device) {
+ENTRY(nvmlDeviceGetDeviceHandleFromMigDeviceHandle, AT_DEVICE(mig),
+      (nvmlDevice_t mig, nvmlDevice_t *device), (mig, device)) {
     struct sim_call call;
     if (!device) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(mig, &call);
@@ -171,15 +174,15 @@ static nvmlReturn_t instance_id(nvmlDevice_t mig, bool compute, unsigned int *id
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t mig, unsigned int *id) {
+ENTRY(nvmlDeviceGetGpuInstanceId, AT_DEVICE(mig), (nvmlDevice_t mig, unsigned int *id), (mig, id)) {
     return instance_id(mig, false, id);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t mig, unsigned int *id) {
+ENTRY(nvmlDeviceGetComputeInstanceId, AT_DEVICE(mig), (nvmlDevice_t mig, unsigned int *id), (mig, id)) {
     return instance_id(mig, true, id);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t mig, nvmlDeviceAttributes_t *out) {
+ENTRY(nvmlDeviceGetAttributes_v2, AT_DEVICE(mig), (nvmlDevice_t mig, nvmlDeviceAttributes_t *out), (mig, out)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;

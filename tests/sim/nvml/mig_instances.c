@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "entry.h"
 #include "mig.h"
 
 struct nvmlGpuInstance_st {
@@ -28,6 +29,14 @@ static nvmlComputeInstance_t ci_handle(int gpu, unsigned int gi, unsigned int ci
 static bool within(const void *handle, const void *table, size_t size, size_t step) {
     const char *at = handle, *begin = table;
     return at >= begin && at < begin + size && (at - begin) % step == 0;
+}
+
+static unsigned int gpu_of(const void *instance) {
+    if (within(instance, gpu_instances, sizeof gpu_instances, sizeof **gpu_instances))
+        return (unsigned int)((const struct nvmlGpuInstance_st *)instance)->gpu;
+    if (within(instance, compute_instances, sizeof compute_instances, sizeof ***compute_instances))
+        return (unsigned int)((const struct nvmlComputeInstance_st *)instance)->gpu;
+    return ~0u;
 }
 
 /* A whole GPU with MIG on, and a caller who may configure MIG; everything else is refused as the library does. */
@@ -70,8 +79,8 @@ static void fill_profile(const struct sim_mig_profile *profile, nvmlGpuInstanceP
     snprintf(out->name, sizeof out->name, "MIG %s", profile->name);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, unsigned int profile,
-                                                           nvmlGpuInstanceProfileInfo_v2_t *out) {
+ENTRY(nvmlDeviceGetGpuInstanceProfileInfoV, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_v2_t *out), (device, profile, out)) {
     struct sim_call call;
     struct sim_mig_profile found;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
@@ -84,8 +93,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfoV(nvmlDevice_t device, 
     return sim_leave(result);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceProfileInfo(nvmlDevice_t device, unsigned int profile,
-                                                          nvmlGpuInstanceProfileInfo_t *out) {
+ENTRY(nvmlDeviceGetGpuInstanceProfileInfo, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int profile, nvmlGpuInstanceProfileInfo_t *out), (device, profile, out)) {
     nvmlGpuInstanceProfileInfo_v2_t full = {.version = NVML_STRUCT_VERSION(nvmlGpuInstanceProfileInfo_v2_t, 2)};
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = nvmlDeviceGetGpuInstanceProfileInfoV(device, profile, &full);
@@ -106,8 +115,9 @@ static bool first_of_instance(const struct sim_section *gpu, int at, struct sim_
     return true;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, unsigned int profile_id, nvmlGpuInstance_t *out,
-                                                unsigned int *count) {
+ENTRY(nvmlDeviceGetGpuInstances, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int profile_id, nvmlGpuInstance_t *out, unsigned int *count),
+      (device, profile_id, out, count)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;
@@ -122,7 +132,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuInstances(nvmlDevice_t device, unsigned in
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, unsigned int id, nvmlGpuInstance_t *out) {
+ENTRY(nvmlDeviceGetGpuInstanceById, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int id, nvmlGpuInstance_t *out), (device, id, out)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;
@@ -134,7 +145,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, unsigned
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlGpuInstanceGetInfo(nvmlGpuInstance_t instance, nvmlGpuInstanceInfo_t *out) {
+ENTRY(nvmlGpuInstanceGetInfo, AT_NUMBER(gpu_of(instance)),
+      (nvmlGpuInstance_t instance, nvmlGpuInstanceInfo_t *out), (instance, out)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;
@@ -150,8 +162,9 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetInfo(nvmlGpuInstance_t instance, nvmlGpu
 }
 
 /* pynvml and nvidia-smi ask with *count 0 or with no array for the number only. */
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstancePossiblePlacements_v2(nvmlDevice_t device, unsigned int profile_id,
-                                                                    nvmlPlacement_t *out, unsigned int *count) {
+ENTRY(nvmlDeviceGetGpuInstancePossiblePlacements_v2, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int profile_id, nvmlPlacement_t *out, unsigned int *count),
+      (device, profile_id, out, count)) {
     struct sim_call call;
     struct sim_mig_profile profile;
     unsigned int found = 0;
@@ -180,8 +193,8 @@ static bool taken(const struct sim_section *gpu, unsigned int slice) {
 }
 
 /* How many more instances of the profile fit beside those that are there. */
-NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t device, unsigned int profile_id,
-                                                                unsigned int *count) {
+ENTRY(nvmlDeviceGetGpuInstanceRemainingCapacity, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int profile_id, unsigned int *count), (device, profile_id, count)) {
     struct sim_call call;
     struct sim_mig_profile profile;
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
@@ -203,9 +216,9 @@ NVML_API nvmlReturn_t nvmlDeviceGetGpuInstanceRemainingCapacity(nvmlDevice_t dev
 /* NVML_COMPUTE_INSTANCE_PROFILE_* by slices: 1, 2, 3, 4, 7. */
 static unsigned int ci_profile(unsigned int slices) { return slices <= 4 ? slices - 1 : 4; }
 
-NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceProfileInfo(nvmlGpuInstance_t instance, unsigned int profile,
-                                                                   unsigned int engine,
-                                                                   nvmlComputeInstanceProfileInfo_t *out) {
+ENTRY(nvmlGpuInstanceGetComputeInstanceProfileInfo, AT_NUMBER(gpu_of(instance)),
+      (nvmlGpuInstance_t instance, unsigned int profile, unsigned int engine, nvmlComputeInstanceProfileInfo_t *out),
+      (instance, profile, engine, out)) {
     static const unsigned int slices_of[] = {1, 2, 3, 4, 7};
     struct sim_call call;
     struct sim_mig_entry entry;
@@ -223,8 +236,9 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceProfileInfo(nvmlGpuInstan
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t instance, unsigned int profile_id,
-                                                         nvmlComputeInstance_t *out, unsigned int *count) {
+ENTRY(nvmlGpuInstanceGetComputeInstances, AT_NUMBER(gpu_of(instance)),
+      (nvmlGpuInstance_t instance, unsigned int profile_id, nvmlComputeInstance_t *out, unsigned int *count),
+      (instance, profile_id, out, count)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;
@@ -241,8 +255,8 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstances(nvmlGpuInstance_t insta
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t instance, unsigned int id,
-                                                            nvmlComputeInstance_t *out) {
+ENTRY(nvmlGpuInstanceGetComputeInstanceById, AT_NUMBER(gpu_of(instance)),
+      (nvmlGpuInstance_t instance, unsigned int id, nvmlComputeInstance_t *out), (instance, id, out)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;
@@ -255,7 +269,8 @@ NVML_API nvmlReturn_t nvmlGpuInstanceGetComputeInstanceById(nvmlGpuInstance_t in
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlComputeInstanceGetInfo_v2(nvmlComputeInstance_t instance, nvmlComputeInstanceInfo_t *out) {
+ENTRY(nvmlComputeInstanceGetInfo_v2, AT_NUMBER(gpu_of(instance)),
+      (nvmlComputeInstance_t instance, nvmlComputeInstanceInfo_t *out), (instance, out)) {
     struct sim_call call;
     struct sim_mig_entry entry;
     struct sim_mig_profile profile;

@@ -4,18 +4,14 @@
 #include <string.h>
 
 #include "fields.h"
-#include "sim.h"
+#include "entry.h"
 
-#define MAX_LINKS 36
 #define SWITCH_DEVICE_ID 0x22A310DEu /* NVSwitch, third generation */
 
 enum { REMOTE_GPU = 0, REMOTE_SWITCH = 2, REMOTE_UNKNOWN = 0xFF };
 
 static const char *link_line(const struct sim_section *gpu, unsigned int link) {
-    for (int i = 0; i < gpu->count; i++)
-        if (!strcmp(gpu->pairs[i].key, "link") && sim_field_number(gpu->pairs[i].value, "id", MAX_LINKS) == link)
-            return gpu->pairs[i].value;
-    return NULL;
+    return link < SIM_MAX_LINKS ? gpu->links[link] : NULL;
 }
 
 static bool active(const char *line) {
@@ -32,7 +28,8 @@ static nvmlReturn_t enter_link(nvmlDevice_t device, unsigned int link, struct si
     return *line ? NVML_SUCCESS : sim_leave(NVML_ERROR_INVALID_ARGUMENT);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, unsigned int *state) {
+ENTRY(nvmlDeviceGetNvLinkState, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, unsigned int *state), (device, link, state)) {
     struct sim_call call;
     const char *line;
     if (!state) return NVML_ERROR_INVALID_ARGUMENT;
@@ -42,15 +39,17 @@ NVML_API nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkVersion(nvmlDevice_t device, unsigned int link, unsigned int *version) {
+ENTRY(nvmlDeviceGetNvLinkVersion, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, unsigned int *version), (device, link, version)) {
     unsigned int state;
     nvmlReturn_t result = nvmlDeviceGetNvLinkState(device, link, &state);
     return result == NVML_SUCCESS ? sim_get_uint(device, "nvlink_version", version) : result;
 }
 
 /* Peer-to-peer, access to system memory, atomics on both, a bridge, and whether the link is valid. */
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, unsigned int link, unsigned int capability,
-                                                    unsigned int *out) {
+ENTRY(nvmlDeviceGetNvLinkCapability, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, unsigned int capability, unsigned int *out),
+      (device, link, capability, out)) {
     static const unsigned int has[] = {1, 1, 1, 1, 0, 1};
     struct sim_call call;
     const char *line;
@@ -72,7 +71,8 @@ static bool remote_pci(const struct sim_state *state, const char *remote, struct
     return sim_pci_of(state->gpus[gpu], pci);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *out) {
+ENTRY(nvmlDeviceGetNvLinkRemotePciInfo_v2, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, nvmlPciInfo_t *out), (device, link, out)) {
     struct sim_call call;
     struct sim_pci pci;
     char remote[16];
@@ -87,7 +87,8 @@ NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, u
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, unsigned int link, unsigned int *type) {
+ENTRY(nvmlDeviceGetNvLinkRemoteDeviceType, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, unsigned int *type), (device, link, type)) {
     struct sim_call call;
     char remote[16];
     const char *line;
@@ -101,8 +102,9 @@ NVML_API nvmlReturn_t nvmlDeviceGetNvLinkRemoteDeviceType(nvmlDevice_t device, u
 }
 
 /* Counters stand in the link's line under NVML's names: replay, recovery, crc_flit, crc_data, ecc_data. */
-NVML_API nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned int link, unsigned int counter,
-                                                      unsigned long long *value) {
+ENTRY(nvmlDeviceGetNvLinkErrorCounter, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int link, unsigned int counter, unsigned long long *value),
+      (device, link, counter, value)) {
     static const char *const names[] = {"replay", "recovery", "crc_flit", "crc_data", "ecc_data"};
     struct sim_call call;
     const char *line;
@@ -116,7 +118,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsig
 static bool linked(const struct sim_state *state, int a, int b) {
     char remote[16], wanted[16];
     snprintf(wanted, sizeof wanted, "%d", b);
-    for (unsigned int link = 0; link < MAX_LINKS; link++) {
+    for (unsigned int link = 0; link < SIM_MAX_LINKS; link++) {
         const char *line = link_line(state->gpus[a], link);
         if (!line || !active(line) || !sim_field(line, "remote", remote, sizeof remote)) continue;
         if (!strcmp(remote, wanted)) return true;
@@ -126,8 +128,9 @@ static bool linked(const struct sim_state *state, int a, int b) {
 }
 
 /* Capability 2 is NVLink; the others work between any two GPUs here. */
-NVML_API nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t one, nvmlDevice_t other, unsigned int capability,
-                                             unsigned int *status) {
+ENTRY(nvmlDeviceGetP2PStatus, AT_DEVICE(one),
+      (nvmlDevice_t one, nvmlDevice_t other, unsigned int capability, unsigned int *status),
+      (one, other, capability, status)) {
     struct sim_call call;
     if (!status || capability > 4) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(one, &call);
@@ -155,11 +158,12 @@ static nvmlReturn_t fabric(nvmlDevice_t device, nvmlGpuFabricInfo_t *out) {
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuFabricInfo(nvmlDevice_t device, nvmlGpuFabricInfo_t *out) {
+ENTRY(nvmlDeviceGetGpuFabricInfo, AT_DEVICE(device), (nvmlDevice_t device, nvmlGpuFabricInfo_t *out), (device, out)) {
     return out ? fabric(device, out) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetGpuFabricInfoV(nvmlDevice_t device, nvmlGpuFabricInfo_v2_t *out) {
+ENTRY(nvmlDeviceGetGpuFabricInfoV, AT_DEVICE(device),
+      (nvmlDevice_t device, nvmlGpuFabricInfo_v2_t *out), (device, out)) {
     nvmlGpuFabricInfo_t info;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     if (out->version != NVML_STRUCT_VERSION(nvmlGpuFabricInfo_v2_t, 2)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -252,6 +255,13 @@ class State:
     def gpu(self, number: int) -> Section:
         return self.section(f"gpu {number}")
 
+    @property
+    def faults(self) -> Section:
+        """What functions were told to answer; made where it is missing."""
+        if not any(section.name == "faults" for section in self.sections):
+            self.sections.append(Section("faults"))
+        return self.section("faults")
+
     def gpus(self) -> list[Section]:
         return [section for section in self.sections if section.name.startswith("gpu ")]
 
@@ -293,6 +303,16 @@ def save(state: State, path: Path) -> None:
     temporary.write_text(state.text())
     temporary.chmod(0o644)
     temporary.replace(path)
+    count_up(path)
+
+
+def count_up(state_path: Path) -> None:
+    """Tell running processes, which have this file mapped, to look again. It is never replaced and never empty."""
+    descriptor = os.open(state_path.parent / "generation", os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(descriptor, struct.pack("=Q", time.time_ns()), 0)
+    finally:
+        os.close(descriptor)
 
 
 def events_path(state_path: Path) -> Path:
@@ -796,6 +816,43 @@ def restore(state: State, number: int) -> None:
     state.gpu(number).set("lost", "no")
 
 
+def target(state: State, wanted: str) -> str:
+    """The fields that stand for a GPU, by its number or UUID, or for a MIG device, by its UUID."""
+    for section in state.gpus():
+        number = section.name.split()[1]
+        if wanted in (number, section.get("uuid")):
+            return f" gpu={number}"
+        for line in section.values("mig"):
+            instance = fields_of(line)
+            if instance["uuid"] == wanted:
+                return f" gpu={number} gi={instance['gi']} ci={instance.get('ci', 0)}"
+    raise SimError(f"no GPU and no MIG device {wanted!r}")
+
+
+def fail(state: State, arguments: argparse.Namespace) -> None:
+    """Tell a function to answer an error, or take back what was told."""
+    faults = state.faults
+    if arguments.clear:
+        kept = [(key, line) for key, line in faults.pairs if key == "fault" and not cleared(line, arguments.function)]
+        faults.pairs = [pair for pair in faults.pairs if pair[0] != "fault"] + kept
+        return
+    if not arguments.function or not re.fullmatch(r"[\w*?]+", arguments.function):
+        raise SimError(f"{arguments.function!r} is no function of NVML, nor a pattern such as nvmlDeviceGet*")
+    if arguments.code is None or not 0 < arguments.code < 2**31:
+        raise SimError("--code: want an error of NVML (nvmlReturn_t), such as 15 for a lost GPU")
+    if arguments.calls is not None and arguments.calls < 1:
+        raise SimError(f"--calls {arguments.calls}: want 1 or more")
+    number = int(faults.get("last") or 0) + 1  # never used again: processes count the calls by it
+    faults.set("last", number)
+    where = target(state, arguments.gpu) if arguments.gpu else ""
+    calls = f" calls={arguments.calls}" if arguments.calls else ""
+    faults.pairs.append(("fault", f"id={number} function={arguments.function} code={arguments.code}{where}{calls}"))
+
+
+def cleared(line: str, function: str | None) -> bool:
+    return function is None or fields_of(line)["function"] == function
+
+
 def unload(state: State) -> None:
     state.system.set("loaded", "no")
 
@@ -877,6 +934,12 @@ def parser() -> argparse.ArgumentParser:
     setter.add_argument("where", help="GPU number or system")
     setter.add_argument("key")
     setter.add_argument("value", help="`-` removes the key: not supported")
+    failing = add("fail", "have a function answer an error until it is taken back")
+    failing.add_argument("function", nargs="?", help="such as nvmlDeviceGetMemoryInfo, or a pattern: 'nvmlDeviceGet*'")
+    failing.add_argument("--code", type=int, help="nvmlReturn_t: 4 no permission, 15 lost, 999 unknown")
+    failing.add_argument("--gpu", help="number or UUID of a GPU, or UUID of a MIG device (default: all)")
+    failing.add_argument("--calls", type=int, help="how many calls of each process (default: all)")
+    failing.add_argument("--clear", action="store_true", help="take back what was told to this function, or to all")
     add("show", "print the state")
     nodes = add("nodes", "make /dev/nvidia*")
     nodes.add_argument("directory", type=Path, nargs="?", default=Path("/dev"))
@@ -913,6 +976,8 @@ def change(state: State, arguments: argparse.Namespace) -> None:
         library_mismatch(state, arguments.version)
     elif command == "mig":
         apply_mig(state, arguments.layout)
+    elif command == "fail":
+        fail(state, arguments)
     elif command == "set":
         where = state.system if arguments.where == "system" else state.gpu(int(arguments.where))
         where.drop(arguments.key) if arguments.value == "-" else where.set(arguments.key, arguments.value)

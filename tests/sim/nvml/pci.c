@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "entry.h"
 
 static unsigned int hexadecimal(const struct sim_section *gpu, const char *key) {
     const char *value = sim_value(gpu, key);
@@ -37,7 +37,7 @@ static nvmlReturn_t read_pci(nvmlDevice_t device, struct sim_pci *pci) {
     return sim_leave(sim_pci_of(call.gpu, pci) ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *out) {
+ENTRY(nvmlDeviceGetPciInfo_v3, AT_DEVICE(device), (nvmlDevice_t device, nvmlPciInfo_t *out), (device, out)) {
     struct sim_pci pci;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = read_pci(device, &pci);
@@ -45,7 +45,7 @@ NVML_API nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_v2_t *out) {
+ENTRY(nvmlDeviceGetPciInfo_v2, AT_DEVICE(device), (nvmlDevice_t device, nvmlPciInfo_v2_t *out), (device, out)) {
     nvmlPciInfo_t full;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = nvmlDeviceGetPciInfo_v3(device, &full);
@@ -53,11 +53,11 @@ NVML_API nvmlReturn_t nvmlDeviceGetPciInfo_v2(nvmlDevice_t device, nvmlPciInfo_v
     return result;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPciInfo(nvmlDevice_t device, nvmlPciInfo_v2_t *out) {
+ENTRY(nvmlDeviceGetPciInfo, AT_DEVICE(device), (nvmlDevice_t device, nvmlPciInfo_v2_t *out), (device, out)) {
     return nvmlDeviceGetPciInfo_v2(device, out);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoExt_v1_t *out) {
+ENTRY(nvmlDeviceGetPciInfoExt, AT_DEVICE(device), (nvmlDevice_t device, nvmlPciInfoExt_v1_t *out), (device, out)) {
     nvmlPciInfo_t full;
     if (!out) return NVML_ERROR_INVALID_ARGUMENT;
     if (out->version != NVML_STRUCT_VERSION(nvmlPciInfoExt_v1_t, 1)) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -74,17 +74,16 @@ NVML_API nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPciInfoEx
     return NVML_SUCCESS;
 }
 
-#define UINT(function, key) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *out) { return sim_get_uint(device, key, out); }
-UINT(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_gen_current")
-UINT(nvmlDeviceGetMaxPcieLinkGeneration, "pcie_gen_max")
-UINT(nvmlDeviceGetGpuMaxPcieLinkGeneration, "pcie_gen_gpu_max")
-UINT(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width_current")
-UINT(nvmlDeviceGetMaxPcieLinkWidth, "pcie_width_max")
-UINT(nvmlDeviceGetPcieReplayCounter, "pcie_replay_counter")
+ENTRY_UINT(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_gen_current")
+ENTRY_UINT(nvmlDeviceGetMaxPcieLinkGeneration, "pcie_gen_max")
+ENTRY_UINT(nvmlDeviceGetGpuMaxPcieLinkGeneration, "pcie_gen_gpu_max")
+ENTRY_UINT(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width_current")
+ENTRY_UINT(nvmlDeviceGetMaxPcieLinkWidth, "pcie_width_max")
+ENTRY_UINT(nvmlDeviceGetPcieReplayCounter, "pcie_replay_counter")
 
 /* KB/s; 0 is transmitted, 1 is received. */
-NVML_API nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t device, unsigned int counter, unsigned int *value) {
+ENTRY(nvmlDeviceGetPcieThroughput, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int counter, unsigned int *value), (device, counter, value)) {
     if (counter > 1) return NVML_ERROR_INVALID_ARGUMENT;
     return sim_get_uint(device, counter == 0 ? "pcie_tx_kbps" : "pcie_rx_kbps", value);
 }

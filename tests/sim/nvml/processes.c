@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "fields.h"
-#include "sim.h"
+#include "entry.h"
 
 static bool belongs(const struct sim_call *call, const char *value, const char *type) {
     char kind[4];
@@ -38,7 +38,8 @@ static nvmlReturn_t processes(nvmlDevice_t device, const char *type, unsigned in
 }
 
 #define PROCESSES(function, type) \
-    NVML_API nvmlReturn_t function(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *out) { \
+    ENTRY(function, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *out), \
+          (device, count, out)) { \
         return processes(device, type, count, out); \
     }
 /* _v2 and _v3 have the same layout. */

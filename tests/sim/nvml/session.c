@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "sim.h"
+#include "entry.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int references;
@@ -28,29 +28,40 @@ nvmlDevice_t sim_mig_handle(int gpu, int gi, int ci) {
 }
 
 /* A handle must be one of ours: an address inside a table, on an element's boundary. */
-static bool valid(nvmlDevice_t device) {
-    const char *at = (const char *)device, *gpus = (const char *)gpu_handles, *migs = (const char *)mig_handles;
-    if (at >= gpus && at < gpus + sizeof gpu_handles) return (at - gpus) % sizeof *device == 0;
-    if (at >= migs && at < migs + sizeof mig_handles) return (at - migs) % sizeof *device == 0;
+bool sim_is_handle(const void *device) {
+    const char *at = device, *gpus = (const char *)gpu_handles, *migs = (const char *)mig_handles;
+    if (at >= gpus && at < gpus + sizeof gpu_handles) return (at - gpus) % sizeof *gpu_handles == 0;
+    if (at >= migs && at < migs + sizeof mig_handles) return (at - migs) % sizeof ***mig_handles == 0;
     return false;
 }
 
-static bool device_node(const char *name) {
+/* What was seen of the device nodes, by their minors; as old as what was seen of the state. */
+enum { CONTROL = 255, NODES = 256 };
+static enum { UNKNOWN, ABSENT, PRESENT } nodes[NODES];
+static unsigned int nodes_seen;
+
+static bool device_node(unsigned int minor) {
     char path[4096];
     struct stat ignored;
-    snprintf(path, sizeof path, "%s/%s", sim_dev(), name);
-    return stat(path, &ignored) == 0;
+    if (nodes_seen != sim_state_checks()) memset(nodes, 0, sizeof nodes);
+    nodes_seen = sim_state_checks();
+    if (minor >= NODES) return false;
+    if (nodes[minor] == UNKNOWN) {
+        if (minor == CONTROL) snprintf(path, sizeof path, "%s/nvidiactl", sim_dev());
+        else snprintf(path, sizeof path, "%s/nvidia%u", sim_dev(), minor);
+        nodes[minor] = stat(path, &ignored) == 0 ? PRESENT : ABSENT;
+    }
+    return nodes[minor] == PRESENT;
 }
 
 static bool uses_device_nodes(const struct sim_state *state) { return sim_flag(state->system, "device_nodes", true); }
 
 bool sim_visible(const struct sim_state *state, int gpu) {
+    unsigned long long minor;
     if (gpu < 0 || gpu >= SIM_MAX_GPUS || !state->gpus[gpu]) return false;
     if (!uses_device_nodes(state)) return true;
-    char node[32];
-    const char *minor = sim_value(state->gpus[gpu], "minor");
-    snprintf(node, sizeof node, "nvidia%s", minor ? minor : "");
-    return device_node(node);
+    return sim_number(sim_value(state->gpus[gpu], "minor"), &minor) && minor < CONTROL &&
+           device_node((unsigned int)minor);
 }
 
 int sim_visible_index(const struct sim_state *state, int gpu) {
@@ -64,7 +75,7 @@ bool sim_lost(const struct sim_section *gpu) { return sim_flag(gpu, "lost", fals
 
 static bool driver_answers(const struct sim_state *state) {
     if (!state || !sim_flag(state->system, "loaded", true)) return false;
-    return !uses_device_nodes(state) || device_node("nvidiactl");
+    return !uses_device_nodes(state) || device_node(CONTROL);
 }
 
 static const char *generation_of(const struct sim_state *state) {
@@ -96,16 +107,16 @@ static nvmlReturn_t initialise(void) {
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
+ENTRY(nvmlInitWithFlags, NOWHERE, (unsigned int flags), (flags)) {
     (void)flags;
     pthread_mutex_lock(&lock);
     return sim_leave(initialise());
 }
 
-NVML_API nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
-NVML_API nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
+ENTRY(nvmlInit_v2, NOWHERE, (void), ()) { return nvmlInitWithFlags(0); }
+ENTRY(nvmlInit, NOWHERE, (void), ()) { return nvmlInitWithFlags(0); }
 
-NVML_API nvmlReturn_t nvmlShutdown(void) {
+ENTRY(nvmlShutdown, NOWHERE, (void), ()) {
     pthread_mutex_lock(&lock);
     if (references == 0) return sim_leave(NVML_ERROR_UNINITIALIZED);
     references--;
@@ -139,7 +150,7 @@ nvmlReturn_t sim_enter_system(struct sim_call *call) {
 nvmlReturn_t sim_enter(nvmlDevice_t device, struct sim_call *call) {
     nvmlReturn_t result = sim_enter_system(call);
     if (result != NVML_SUCCESS) return result;
-    if (!valid(device) || !sim_visible(call->state, device->gpu)) return sim_leave(NVML_ERROR_INVALID_ARGUMENT);
+    if (!sim_is_handle(device) || !sim_visible(call->state, device->gpu)) return sim_leave(NVML_ERROR_INVALID_ARGUMENT);
     call->gpu_number = device->gpu;
     call->gpu = call->state->gpus[device->gpu];
     if (sim_lost(call->gpu)) return sim_leave(NVML_ERROR_GPU_IS_LOST);

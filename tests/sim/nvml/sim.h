@@ -10,6 +10,7 @@
 #define SIM_MAX_GPUS 64
 #define SIM_MAX_GI 16 /* GPU instance ids 0..15 */
 #define SIM_MAX_CI 8  /* compute instance ids 0..7 */
+#define SIM_MAX_LINKS 36
 
 /* state.c: the state file, parsed into sections of key/value pairs. */
 struct sim_pair {
@@ -19,16 +20,27 @@ struct sim_section {
     char *name;
     struct sim_pair *pairs;
     int count;
+    const char **index; /* open addressing by the key's hash: key, value, key, … of each key's first line */
+    unsigned int slots;
+    const char *links[SIM_MAX_LINKS]; /* the values of `link = id=N …` */
+};
+struct sim_fault {
+    char function[80]; /* a pattern */
+    unsigned long long id;
+    int code, gpu, gi, ci, left; /* -1: any GPU, any instance, without end */
 };
 struct sim_state {
     struct sim_section *sections;
     int count;
-    struct sim_section *system, *topology;
+    struct sim_section *system, *topology, *faults;
+    struct sim_fault *told;
+    int fault_count;
     struct sim_section *gpus[SIM_MAX_GPUS]; /* by the number in `[gpu N]`; NULL where there is none */
 };
 const char *sim_state_path(void);
 /* Read the file again if it changed. NULL: no readable file. Call with the lock held. */
 const struct sim_state *sim_state_refresh(void);
+unsigned int sim_state_checks(void); /* how often the file was looked at: what else was seen is as old as that */
 const char *sim_value(const struct sim_section *section, const char *key); /* NULL if absent */
 bool sim_flag(const struct sim_section *section, const char *key, bool fallback);
 bool sim_number(const char *text, unsigned long long *out); /* decimal or 0x…; false if it is not one */
@@ -58,6 +70,17 @@ int sim_visible_index(const struct sim_state *state, int gpu); /* -1: hidden */
 bool sim_lost(const struct sim_section *gpu);
 nvmlDevice_t sim_gpu_handle(int gpu);
 nvmlDevice_t sim_mig_handle(int gpu, int gi, int ci);
+bool sim_is_handle(const void *device);
+
+/* handle.c: numbers of GPUs that are visible; -1 if there is none. */
+int sim_gpu_at(const struct sim_state *state, unsigned int index);
+int sim_gpu_with(const struct sim_state *state, const char *key, const char *value);
+int sim_gpu_on_bus(const struct sim_state *state, const char *bus_id);
+int sim_mig_with(const struct sim_state *state, const char *uuid, struct sim_mig *out);
+
+/* faults.c */
+bool sim_faults_read(struct sim_state *state); /* false: no memory */
+void sim_faults_keep(struct sim_state *next, const struct sim_state *before); /* how many calls are left */
 
 /* values.c: the one-line functions. An absent key is NVML_ERROR_NOT_SUPPORTED. */
 struct sim_word {

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sim.h"
+#include "entry.h"
 
 static nvmlReturn_t system_string(const char *key, char *out, unsigned int length) {
     struct sim_call call;
@@ -11,11 +11,11 @@ static nvmlReturn_t system_string(const char *key, char *out, unsigned int lengt
     return sim_leave(sim_copy(sim_value(call.state->system, key), out, length));
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length) {
+ENTRY(nvmlSystemGetDriverVersion, NOWHERE, (char *version, unsigned int length), (version, length)) {
     return system_string("driver_version", version, length);
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int length) {
+ENTRY(nvmlSystemGetNVMLVersion, NOWHERE, (char *version, unsigned int length), (version, length)) {
     struct sim_call call;
     nvmlReturn_t result = sim_enter_library(&call);
     if (result != NVML_SUCCESS) return result;
@@ -23,7 +23,7 @@ NVML_API nvmlReturn_t nvmlSystemGetNVMLVersion(char *version, unsigned int lengt
 }
 
 /* "12.4" -> 12040, CUDA's own encoding: 1000 * major + 10 * minor. */
-NVML_API nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version) {
+ENTRY(nvmlSystemGetCudaDriverVersion, NOWHERE, (int *version), (version)) {
     char text[32];
     int major, minor;
     if (!version) return NVML_ERROR_INVALID_ARGUMENT;
@@ -34,11 +34,11 @@ NVML_API nvmlReturn_t nvmlSystemGetCudaDriverVersion(int *version) {
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version) {
+ENTRY(nvmlSystemGetCudaDriverVersion_v2, NOWHERE, (int *version), (version)) {
     return nvmlSystemGetCudaDriverVersion(version);
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, unsigned int length) {
+ENTRY(nvmlSystemGetProcessName, NOWHERE, (unsigned int pid, char *name, unsigned int length), (pid, name, length)) {
     char path[64], command[4096];
     if (!name || !length) return NVML_ERROR_INVALID_ARGUMENT;
     struct sim_call call;
@@ -55,7 +55,7 @@ NVML_API nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char *name, uns
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
+ENTRY(nvmlDeviceGetCount_v2, NOWHERE, (unsigned int *count), (count)) {
     struct sim_call call;
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter_system(&call);
@@ -65,18 +65,18 @@ NVML_API nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
     return sim_leave(NVML_SUCCESS);
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCount(unsigned int *count) { return nvmlDeviceGetCount_v2(count); }
+ENTRY(nvmlDeviceGetCount, NOWHERE, (unsigned int *count), (count)) { return nvmlDeviceGetCount_v2(count); }
 
 /* No S-class units (Tesla deskside boxes) and no host interface cards in this machine. */
-NVML_API nvmlReturn_t nvmlUnitGetCount(unsigned int *count) {
+ENTRY(nvmlUnitGetCount, NOWHERE, (unsigned int *count), (count)) {
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
     *count = 0;
     return NVML_SUCCESS;
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetHicVersion(unsigned int *count, void *entries) {
+ENTRY(nvmlSystemGetHicVersion, NOWHERE, (unsigned int *count, void *entries), (count, entries)) {
     (void)entries;
     return nvmlUnitGetCount(count);
 }
 
-NVML_API nvmlReturn_t nvmlGetExcludedDeviceCount(unsigned int *count) { return nvmlUnitGetCount(count); }
+ENTRY(nvmlGetExcludedDeviceCount, NOWHERE, (unsigned int *count), (count)) { return nvmlUnitGetCount(count); }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim.h"
+#include "entry.h"
 
 #define BITS (8 * (unsigned int)sizeof(unsigned long))
 
@@ -29,7 +29,8 @@ static unsigned int level_of(const struct sim_state *state, int a, int b) {
     return same_value(state->gpus[a], state->gpus[b], "numa_node") ? NODE : SYSTEM;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t one, nvmlDevice_t other, unsigned int *level) {
+ENTRY(nvmlDeviceGetTopologyCommonAncestor, AT_DEVICE(one),
+      (nvmlDevice_t one, nvmlDevice_t other, unsigned int *level), (one, other, level)) {
     struct sim_call call;
     if (!level) return NVML_ERROR_INVALID_ARGUMENT;
     nvmlReturn_t result = sim_enter(one, &call);
@@ -44,8 +45,9 @@ NVML_API nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t one, nvml
 }
 
 /* GPUs whose path to this one is exactly of this level. */
-NVML_API nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, unsigned int level, unsigned int *count,
-                                                       nvmlDevice_t *out) {
+ENTRY(nvmlDeviceGetTopologyNearestGpus, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int level, unsigned int *count, nvmlDevice_t *out),
+      (device, level, count, out)) {
     struct sim_call call;
     unsigned int found = 0;
     if (!count || level > SYSTEM || level % 10) return NVML_ERROR_INVALID_ARGUMENT;
@@ -85,27 +87,31 @@ static nvmlReturn_t near(nvmlDevice_t device, const char *key, unsigned int word
     return isdigit((unsigned char)*list) && set_bits(list, set, words) ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinity(nvmlDevice_t device, unsigned int words, unsigned long *cpus) {
+ENTRY(nvmlDeviceGetCpuAffinity, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int words, unsigned long *cpus), (device, words, cpus)) {
     return near(device, "cpus", words, cpus);
 }
 
 /* Scope: NUMA node or socket; here a socket is one node. */
-NVML_API nvmlReturn_t nvmlDeviceGetCpuAffinityWithinScope(nvmlDevice_t device, unsigned int words,
-                                                          unsigned long *cpus, unsigned int scope) {
+ENTRY(nvmlDeviceGetCpuAffinityWithinScope, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int words, unsigned long *cpus, unsigned int scope),
+      (device, words, cpus, scope)) {
     return scope <= 1 ? near(device, "cpus", words, cpus) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
-NVML_API nvmlReturn_t nvmlDeviceGetMemoryAffinity(nvmlDevice_t device, unsigned int words, unsigned long *nodes,
-                                                  unsigned int scope) {
+ENTRY(nvmlDeviceGetMemoryAffinity, AT_DEVICE(device),
+      (nvmlDevice_t device, unsigned int words, unsigned long *nodes, unsigned int scope),
+      (device, words, nodes, scope)) {
     return scope <= 1 ? near(device, "numa_node", words, nodes) : NVML_ERROR_INVALID_ARGUMENT;
 }
 
 /* The node of the GPU's own memory, which only coherent boards (GH200) have: not the node that the GPU is near to. */
-NVML_API nvmlReturn_t nvmlDeviceGetNumaNodeId(nvmlDevice_t device, unsigned int *node) {
+ENTRY(nvmlDeviceGetNumaNodeId, AT_DEVICE(device), (nvmlDevice_t device, unsigned int *node), (device, node)) {
     return sim_get_uint(device, "memory_numa_node", node);
 }
 
-NVML_API nvmlReturn_t nvmlSystemGetTopologyGpuSet(unsigned int cpu, unsigned int *count, nvmlDevice_t *out) {
+ENTRY(nvmlSystemGetTopologyGpuSet, NOWHERE,
+      (unsigned int cpu, unsigned int *count, nvmlDevice_t *out), (cpu, count, out)) {
     struct sim_call call;
     unsigned long cpus[64];
     unsigned int found = 0, words = sizeof cpus / sizeof *cpus;

@@ -1,9 +1,12 @@
 /* Functions of the API that no simulated board supports. They are here so that a caller gets the same answer as from a
  * board without the feature (Not Supported) and not that of an old library (Function Not Found). */
-#include "sim.h"
+#include "entry.h"
 
 #define UNSUPPORTED(function) \
-    NVML_API nvmlReturn_t function(void) { return NVML_ERROR_NOT_SUPPORTED; }
+    ENTRY(function, AT_DEVICE(first), (const void *first), (first)) { \
+        (void)first; \
+        return NVML_ERROR_NOT_SUPPORTED; \
+    }
 
 UNSUPPORTED(nvmlDeviceClearCpuAffinity)
 UNSUPPORTED(nvmlDeviceGetAccountingBufferSize)
@@ -58,9 +61,15 @@ static nvmlReturn_t refuse(bool configures) {
 }
 
 #define FOR_ADMIN(function) \
-    NVML_API nvmlReturn_t function(void) { return refuse(false); }
+    ENTRY(function, AT_DEVICE(first), (const void *first), (first)) { \
+        (void)first; \
+        return refuse(false); \
+    }
 #define FOR_MIG_CONFIG(function) \
-    NVML_API nvmlReturn_t function(void) { return refuse(true); }
+    ENTRY(function, AT_DEVICE(first), (const void *first), (first)) { \
+        (void)first; \
+        return refuse(true); \
+    }
 
 FOR_ADMIN(nvmlDeviceClearEccErrorCounts)
 FOR_ADMIN(nvmlDeviceRemoveGpu_v2)
