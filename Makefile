@@ -68,17 +68,17 @@ lint-ansible: setup ## ansible-lint, profile production
 
 unit: setup tools ## unit tests: pure code, modules, the daemon against a kubelet stub and simulated GPUs
 	@$(PYTHON) -m tests.house.targets --prepare
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal tests/unit tests/house
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "not matrix" tests/unit tests/house
 
 unit-quick: setup tools ## those of the unit tests that start no processes, with fewer generated cases
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --hypothesis-profile quick tests/unit tests/house
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not matrix" --hypothesis-profile quick tests/unit tests/house
 
 unit-targets: setup tools ## the modules' own tests, the modules run by the oldest and by the newest Python of targets
 	@WORKERS=$(WORKERS) $(PYTHON) -m tests.house.targets
 
 coverage: setup tools ## the unit tests again, with what they do not reach; fails below the floor (pyproject.toml)
 	@rm -rf .cache/coverage && mkdir -p .cache/coverage
-	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered tests/unit
+	$(PYTHON) -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term:skip-covered -m "not matrix" tests/unit
 
 # Rooms of tests/house/mutation.py; all of them by default.
 ROOMS ?=

@@ -52,6 +52,7 @@ CELLS = (
     Cell("kubernetes-1.37", ("tests/e2e",)),
     Cell("kubernetes-1.35", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.35", "KUBEGPU_SIM_CONTAINERD": "1.7"}),
     Cell("kubernetes-1.20", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.20", "KUBEGPU_SIM_CONTAINERD": "image"}),
+    Cell("errors", ("tests/unit/devplugin/test_sweep.py", "tests/unit/plugins/module_utils/gpu/test_sweep.py")),
     Cell("containerd", ("tests/e2e/test_containerd_runtime.py",)),
     Cell("docker", ("tests/e2e/test_docker_runtime.py",)),
     Cell("apt", ("tests/e2e/test_toolkit_apt.py",)),
