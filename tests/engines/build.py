@@ -37,8 +37,8 @@ def ensure(name: str, say: Say) -> Path:
 
 def place(engine: Engine) -> Path:
     """Where an engine's programs are kept: another module, release of Go or flag is another place."""
-    digest = hashlib.sha256(repr(engine).encode())
-    digest.update(repr(engine.files).encode() if engine.files else b"")
+    made_with = (engine.version, engine.go, engine.variables, engine.tags, engine.cgo, engine.files)
+    digest = hashlib.sha256(repr(made_with).encode())
     for file in ("go.mod", "go.sum"):
         digest.update((engine.folder / file).read_bytes())
     return paths.cache() / "engines" / f"{engine.name}-{digest.hexdigest()[:12]}"

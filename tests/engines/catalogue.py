@@ -24,7 +24,7 @@ class Engine:
     cgo: bool = False
     renamed: dict[str, str] = field(default_factory=dict)
     """Names that Go gives a program -> the names that it is known by."""
-    files: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Module -> files of it that belong to the programs; they are kept beside them, without their folders."""
     minutes: float = 1
     """How long a build takes on two cores with nothing cached, about."""
