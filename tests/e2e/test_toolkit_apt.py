@@ -1,4 +1,7 @@
-"""The role container_toolkit with a real apt, against good and spoilt repositories, and a folder."""
+"""The role container_toolkit with a real apt of Debian 12 and of Debian 13, against good and spoilt repositories.
+
+apt 2 of Debian 12 has gpgv verify a repository's signature, apt 3 of Debian 13 sqv, which says the same in other words.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, expired_keyring, machine
-from tests.sim.cluster import images
+from tests.e2e.toolkit import PACKAGES, URL, Machine, all_of, expired_keyring, machine, made_key
 from tests.sim.toolkit import aptrepo, machines
 
 OLDER, NEWER, EXPERIMENTAL = "1.17.8-1", "1.20.2-1", "1.21.0~rc.1-1"
 STABLE = Path("libnvidia-container/stable/deb/amd64")
+ANOTHER_KEY = "signed by another key"
+CHANGED = "The repository's signature does not fit its index"
+UNSIGNED = "carries no signature"
+WEAK = "made with an algorithm that is too weak by now"
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +33,18 @@ def fingerprint(repository: Path) -> str:
     return (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
 
 
+@pytest.fixture(params=["bookworm", pytest.param("trixie", marks=pytest.mark.matrix)])
+def suite(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def node(repository: Path, fingerprint: str, tmp_path: Path) -> Iterator[Machine]:
+def node(suite: str, repository: Path, fingerprint: str, tmp_path: Path) -> Iterator[Machine]:
     """A machine with apt that has no source and no package list, and a copy of the repository of its own."""
     served = tmp_path / "srv"
     shutil.copytree(repository, served)
     shutil.copy(repository.with_name("srv.key.asc"), tmp_path)
-    images.ensure(print)
-    with machine(images.NODE, served, tmp_path) as node:
+    with machine(machines.apt_image(suite), served, tmp_path) as node:
         machines.forget_sources(node.name)
         node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}
         machines.serve(node.name)
@@ -108,6 +118,44 @@ def test_wrong_key(node: Machine, tmp_path: Path) -> None:
     assert versions(node) == {}
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"], indirect=True)
+def test_spoilt_signatures(node: Machine, tmp_path: Path) -> None:
+    """The message about an index that was changed after it was signed does not advise to trust another key."""
+    folder = tmp_path / "srv" / STABLE
+    inline, release, detached = (folder / name for name in ("InRelease", "Release", "Release.gpg"))
+    signed = inline.read_text()
+    for broken, advice in (
+        (signed.replace("Origin: ", "Origin: x", 1), CHANGED),
+        (signed.replace("-----END PGP SIGNATURE", "x-----END PGP SIGNATURE"), ""),
+        ("<html><body>Please log in</body></html>\n", "What answers at this address is no repository"),
+    ):
+        inline.write_text(broken)
+        refused = node.refuses(advice)
+        assert ANOTHER_KEY not in refused
+        assert UNSIGNED not in refused
+    inline.unlink()
+    release.write_text(f"{release.read_text()}Changed: yes\n")
+    assert ANOTHER_KEY not in node.refuses(CHANGED)
+    detached.unlink()
+    assert ANOTHER_KEY not in node.refuses(UNSIGNED)
+    assert versions(node) == {}
+
+
+@pytest.mark.parametrize("suite", [pytest.param("trixie", marks=pytest.mark.matrix)], indirect=True)
+def test_keys_and_signatures_that_apt_3_calls_weak(node: Machine, fingerprint: str, tmp_path: Path) -> None:
+    """SHA-1 in a key's own signature counts as weak since February 2026, in a repository's since ever."""
+    folder = tmp_path / "srv" / STABLE
+    with aptrepo.keyring(tmp_path / "srv.key.asc") as environment:
+        sign(folder, (folder / "Release").read_text(), environment, "--digest-algo", "SHA1")
+    assert ANOTHER_KEY not in node.refuses(WEAK, "SHA1")
+    with made_key("--cert-digest-algo", "SHA1") as environment:
+        aptrepo.write_indexes(folder, environment, "x", "amd64", time.time())
+        (tmp_path / "srv/libnvidia-container/gpgkey").write_text(aptrepo.public_key(environment))
+        other = aptrepo.fingerprint(environment)
+    assert ANOTHER_KEY not in node.refuses(WEAK, "SHA1", repo_key_fingerprint=other)
+    assert versions(node) == {}
+
+
 def test_expired_key(node: Machine, tmp_path: Path) -> None:
     with expired_keyring() as environment:
         aptrepo.write_indexes(tmp_path / "srv" / STABLE, environment, "x", "amd64", time.time())
@@ -139,11 +187,11 @@ def test_spoilt_and_expired_and_unreachable(node: Machine, tmp_path: Path) -> No
     assert versions(node) == {}
 
 
-def sign(folder: Path, text: str, environment: dict[str, str]) -> None:
+def sign(folder: Path, text: str, environment: dict[str, str], *options: str) -> None:
     (folder / "Release").write_text(text)
     for name, option in (("Release.gpg", ["--armor", "--detach-sign"]), ("InRelease", ["--clear-sign"])):
         (folder / name).unlink(missing_ok=True)
-        aptrepo.run(["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", *option,
+        aptrepo.run(["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", *options, *option,
                      "--output", str(folder / name), str(folder / "Release")], env=environment)  # fmt: skip
 
 

@@ -130,12 +130,13 @@ class Machine:
         again = self.works(**variables)
         assert again.changed == 0, again.output
 
-    def refuses(self, *words: str, options: tuple[str, ...] = (), **variables: Any) -> None:
-        """The role fails and says these words."""
+    def refuses(self, *words: str, options: tuple[str, ...] = (), **variables: Any) -> str:
+        """The role fails and says these words, among others that are returned."""
         run = self.role(*options, **variables)
         assert run.returncode != 0, run.output
         said = " ".join(run.output.split())
         assert [word for word in words if word not in said] == [], run.output
+        return said
 
     DOCKER_CONFIG = "/etc/docker/daemon.json"
 
@@ -206,12 +207,19 @@ def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
 @contextmanager
 def expired_keyring() -> Iterator[dict[str, str]]:
     """An environment whose gpg lives in 2020 and has a key that was good for a year."""
+    with made_key(validity="1y", configuration="faked-system-time 20200601T000000!\n") as environment:
+        yield environment
+
+
+@contextmanager
+def made_key(*options: str, validity: str = "never", configuration: str = "") -> Iterator[dict[str, str]]:
+    """An environment whose gpg has a key of its own, made with these options."""
     with tempfile.TemporaryDirectory(prefix="gpg-") as home:
         environment = {**os.environ, "GNUPGHOME": home}
-        Path(home, "gpg.conf").write_text("faked-system-time 20200601T000000!\n")
-        gpg = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        Path(home, "gpg.conf").write_text(configuration)
+        gpg = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", "", *options]
         try:
-            aptrepo.run([*gpg, "--quick-generate-key", aptrepo.KEY_NAME, "rsa3072", "sign", "1y"], env=environment)
+            aptrepo.run([*gpg, "--quick-generate-key", aptrepo.KEY_NAME, "rsa3072", "sign", validity], env=environment)
             yield environment
         finally:
             subprocess.run(["gpgconf", "--kill", "gpg-agent"], env=environment, check=False)

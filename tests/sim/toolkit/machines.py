@@ -20,7 +20,7 @@ from . import repository
 URL = "http://127.0.0.1:8080/libnvidia-container"
 NAMES = {manager: f"{names.PREFIX}-toolkit-{manager}" for manager in ("bookworm", "trixie", "dnf", "zypper")}
 FOLDER = f"toolkit-machines/{names.PREFIX}"
-TRIXIE = f"{names.PREFIX}-sim/trixie:1"
+DNF5 = f"{names.PREFIX}-tk-dnf5:1"
 
 # zypper fails when the last package of all is removed, and what packages run when they are installed needs a shell.
 _BYSTANDER = """
@@ -62,13 +62,20 @@ def prepare_rpm(name: str, package_manager: str) -> None:
     """Makes a machine of Debian's one with rpm packages."""
     # Debian's rpm keeps its database in the user's home
     shell(name, "mkdir -p /etc/rpm /var/lib/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros; rpm --initdb")
+    if package_manager == "dnf5":
+        # Debian's has a plugin on that keeps a copy of each package; Fedora's comes without it
+        shell(name, "sed -i 's/^enabled = host-only/enabled = 0/' /etc/dnf/libdnf5-plugins/local.conf")
     shell(name, _BYSTANDER)
     if package_manager == "zypper":
         shell(name, "mkdir -p /etc/zypp/repos.d")  # Debian's package leaves it out
 
 
 def rpm_image(package_manager: str) -> str:
-    """The image of a machine whose package manager is dnf or zypper, made of Debian's packages."""
+    """The image of a machine whose package manager is dnf, dnf5 or zypper, made of Debian's packages."""
+    if package_manager == "dnf5":  # Debian has it since forky
+        needed = ["ca-certificates", "dnf5", "gnupg", "procps", "python3", "python3-libdnf5", "rpm"]
+        images.ensure_suite("forky", DNF5, needed, print)
+        return DNF5
     packages = {"dnf": "dnf python3-dnf dnf-plugins-core", "zypper": "zypper"}[package_manager]
     image = f"{names.PREFIX}-tk-{package_manager}:1"
     toolkit = paths.SIM / "toolkit"
@@ -87,10 +94,14 @@ def apt_repository(outdir: Path) -> Path:
     return repository.apt(outdir, print)
 
 
-def trixie_image() -> str:
-    """Debian 13 with what Ansible and the role need of the distribution."""
-    images.ensure_suite("trixie", TRIXIE, ["ca-certificates", "gpg", "procps", "python3", "python3-apt"], print)
-    return TRIXIE
+def apt_image(suite: str) -> str:
+    """A machine with apt: the cluster's node, or another release of Debian with what Ansible and the role need."""
+    if suite == names.SUITE:
+        images.ensure(print)
+        return images.NODE
+    image = f"{names.PREFIX}-tk-{suite}:1"
+    images.ensure_suite(suite, image, ["ca-certificates", "gpg", "procps", "python3", "python3-apt"], print)
+    return image
 
 
 def up() -> None:
@@ -104,7 +115,7 @@ def up() -> None:
             served = rpm_repository(image, outdir)
         else:
             served = apt_repository(outdir)
-            image = images.NODE if manager == "bookworm" else trixie_image()
+            image = apt_image(manager)
         print(f"machine {name}", flush=True)
         start(name, image, served)
         if manager in ("dnf", "zypper"):
