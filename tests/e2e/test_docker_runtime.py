@@ -331,21 +331,22 @@ def cdi_folders(node: Handle) -> list[str]:
     return json.loads(node.execute("python3", "-c", script)) or []
 
 
-def test_a_newer_engine(node: Handle) -> None:
-    """The same by the engine of today's Debian, which also has CDI to switch on."""
+@pytest.mark.parametrize("series", ["26", pytest.param("28", marks=pytest.mark.matrix)])
+def test_a_newer_engine(node: Handle, series: str) -> None:
+    """The same by newer engines, which also have CDI to switch on; since 28.2 it is on unless told otherwise."""
     try:
-        folder = engines.docker("26")
+        folder = engines.docker(series)
     except engines.EngineError as error:
-        pytest.skip(f"Docker 26 cannot be had here: {error}")
+        pytest.skip(f"Docker {series} cannot be had here: {error}")
     node.execute("systemctl", "stop", "docker.socket", "docker.service")
     for program in ("dockerd", "docker-proxy"):
         docker.run("cp", str(folder / program), f"{node.node}:/usr/sbin/{program}")
     write(node, DAEMON_JSON, OPERATORS)
     node.execute("rm", "-rf", "/var/lib/kubegpu")
     node.execute("systemctl", "start", "docker.service")
-    assert info(node)["ServerVersion"].startswith("26.")
-    node.execute("docker", "run", "-d", "--runtime=runc", "--name", "newer", images.BASE, "sleep", "infinity")
-    state = ("docker", "inspect", "--format", "{{.State.Pid}} {{.State.StartedAt}}", "newer")
+    assert info(node)["ServerVersion"].startswith(f"{series}.")
+    node.execute("docker", "run", "-d", "--runtime=runc", "--name", f"newer-{series}", images.BASE, "sleep", "infinity")
+    state = ("docker", "inspect", "--format", "{{.State.Pid}} {{.State.StartedAt}}", f"newer-{series}")
     container, daemon = node.execute(*state), started(node)
 
     run = role(node)
@@ -356,20 +357,22 @@ def test_a_newer_engine(node: Handle) -> None:
     )
     assert role(node).changed == 0
     # With a container that runs and no live-restore, CDI has to wait for leave to restart.
+    by_default = cdi_folders(node)
+    assert by_default == ([] if series == "26" else ["/etc/cdi", "/var/run/cdi"])
     run = role(node, docker_runtime_cdi=True)
-    assert "which reads it only when it starts" in flat(run), run.output
+    assert ("which reads it only when it starts" in flat(run)) == (not by_default), run.output
     assert json.loads(read(node))["features"] == {"cdi": True}
-    assert cdi_folders(node) == []
+    assert cdi_folders(node) == by_default
     assert (node.execute(*state), started(node)) == (container, daemon)
 
     forget_starts(node)
     run = role(node, docker_runtime_cdi=True, docker_runtime_allow_restart="always")
     assert run.returncode == 0, run.output
     assert "/etc/cdi" in cdi_folders(node)
-    assert started(node) != daemon
+    assert (started(node) != daemon) == (not by_default)
     assert role(node, docker_runtime_cdi=True).changed == 0
     forget_starts(node)
     run = role(node, docker_runtime_state="absent", docker_runtime_allow_restart="always")
     assert (run.returncode, read(node)) == (0, OPERATORS), run.output
     assert (info(node)["DefaultRuntime"], "nvidia" in info(node)["Runtimes"]) == ("runc", False)
-    assert cdi_folders(node) == []
+    assert cdi_folders(node) == by_default

@@ -1,8 +1,8 @@
 """Container engines of other versions than the test node's, from Debian's packages of other suites.
 
 ``python -m tests.engines.debian`` fetches them into the cache ($KUBEGPU_CACHE or ~/.cache/kubegpu) and prints where
-they are. Nothing is installed: packages are downloaded with an apt of its own folder and unpacked. containerd is linked
-to the C library of Debian 12 or older, so it runs on the node.
+they are. Nothing is installed: packages are downloaded with an apt of its own folder and unpacked. They need no later C
+library than the one of Debian 12, so they run on the node.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tests.sim.cluster import paths
 CONTAINERD = {"1.6": "bookworm", "1.7": "trixie", "2": "sid"}
 """Series of containerd -> the suite that has it."""
 
-DOCKER = {"26": "trixie"}
-"""Series of Docker Engine -> the suite that has it; later ones need a later C library than the node's."""
+DOCKER = {"26": "trixie", "28": "sid"}
+"""Series of Docker Engine -> the suite that has it."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
