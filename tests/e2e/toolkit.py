@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import versions
 from tests.sim.cluster import docker, names
 from tests.sim.cluster.use import ROOT, PlaybookRun
 from tests.sim.toolkit import aptrepo, machines
@@ -194,11 +195,19 @@ class Machine:
         )
 
 
+_recorded: set[str] = set()
+"""Images whose versions were noted."""
+
+
 @contextmanager
-def machine(image: str, served: Path, work: Path) -> Iterator[Machine]:
+def machine(image: str, served: Path, work: Path, system: bool = True) -> Iterator[Machine]:
+    """system: whether its package manager is its distribution's own, so that it counts as a system that was tested."""
     name = f"{names.PREFIX}-tk-{uuid.uuid4().hex[:8]}"
     machines.start(name, image, served)
     try:
+        if image not in _recorded:
+            _recorded.add(image)
+            versions.record(name, system)
         yield Machine(name, work)
     finally:
         docker.run("rm", "--force", name)
@@ -230,7 +239,7 @@ def rpm_machine(image: str, package_manager: str, repository: Path, work: Path) 
     """A machine with rpm, and a copy of the repository of its own."""
     served = work / "srv"
     shutil.copytree(repository, served)
-    with machine(image, served, work) as node:
+    with machine(image, served, work, system=False) as node:
         machines.prepare_rpm(node.name, package_manager)
         fingerprint = (repository / "libnvidia-container/gpgkey.fingerprint").read_text().strip()
         node.variables = {"repo_url": URL, "repo_key_fingerprint": fingerprint, "apt_lock_timeout": 5}

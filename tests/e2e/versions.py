@@ -21,6 +21,7 @@ PROGRAMS = {
     "NVIDIA Container Toolkit": ("nvidia-ctk", "--version"),
     "apt": ("apt-get", "--version"),
     "dnf": ("dnf", "--version"),
+    "dnf5": ("dnf5", "--version"),
     "zypper": ("zypper", "--version"),
 }
 """Component -> the command that tells its version."""
@@ -33,9 +34,9 @@ def folder() -> Path:
     return Path(os.environ.get("KUBEGPU_VERSIONS") or ROOT / ".cache" / "versions")
 
 
-def record(container: str) -> None:
-    """Asks every program of PROGRAMS that a container has, and keeps the answers."""
-    found = {SYSTEM: _system(docker.run("exec", container, "cat", "/etc/os-release"))}
+def record(container: str, system: bool = True) -> None:
+    """Asks every program of PROGRAMS that a container has, and keeps the answers, among them which system it is."""
+    found = {SYSTEM: _system(docker.run("exec", container, "cat", "/etc/os-release"))} if system else {}
     for component, command in PROGRAMS.items():
         try:
             text = docker.run("exec", container, *command, timeout=30)
