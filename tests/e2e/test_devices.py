@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests import open_faults
 from tests.demo import pods
 from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, wait
@@ -82,14 +83,18 @@ def test_mig_mixed(machine: Handle) -> None:
     delete_pods(machine)
 
 
+@pytest.mark.xfail(strict=True, reason=open_faults.DAEMON)
 def test_mig_reconfigured_while_the_daemon_runs(machine: Handle) -> None:
-    started = time.monotonic()
+    # The container has the files of the MIG devices that were there when it started, and the driver shows no others.
     machine.execute("nvml-sim", "mig", "1:1g.10gb,1g.10gb,1g.10gb,1g.10gb")
     expect(machine, {GPU: 1, SMALL: 4})
-    print(f"the node's status followed after {time.monotonic() - started:.1f} s")
-    assert amounts(machine, "capacity") == {GPU: 1, SMALL: 4}
+
+
+def test_mig_turned_off_while_the_daemon_runs(machine: Handle) -> None:
+    started = time.monotonic()
     machine.execute("nvml-sim", "mig", "off")
     expect(machine, {GPU: 2})
+    print(f"the node's status followed after {time.monotonic() - started:.1f} s")
 
 
 def test_time_slicing_by_ten_with_distinct_gpus(machine: Handle) -> None:

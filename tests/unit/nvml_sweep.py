@@ -22,10 +22,6 @@ CODES = {
     999: "unknown",
 }  # fmt: skip
 
-# titles of issues that own faults
-DAEMON = "The daemon: standard libraries, packages that show the architecture, and the faults that real clusters showed"
-HEALTH = "Health that tells the truth, to everyone who asks"
-
 ABSENCE = (3, 13)
 """Answers that say that there is no such thing; what follows from them may be a value."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import open_faults
 from tests.unit import nvml_sweep
 
 SOURCES = sorted((nvml_sweep.ROOT / "files/devplugin/src/nvidia_devplugin").rglob("*.py"))
@@ -50,7 +51,7 @@ KNOWN = dict.fromkeys(
         *EVENTS_NEVER_TRIED_AGAIN,
         *UNKNOWN_AT_START_AND_EVER_AFTER,
     ],
-    nvml_sweep.DAEMON,
+    open_faults.DAEMON,
 )
 
 

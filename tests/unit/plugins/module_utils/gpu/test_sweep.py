@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import open_faults
 from tests.unit import nvml_build, nvml_sweep
 
 SOURCES = sorted((nvml_sweep.ROOT / "plugins/module_utils/gpu").glob("*.py"))
@@ -29,7 +30,7 @@ MEMORY_OF_THE_DRIVER_COUNTED_AS_USED = [
     ("nvmlDeviceGetMemoryInfo_v2", target) for target in ("whole", "split", "every")
 ]
 KNOWN = dict.fromkeys(
-    [*UNREADABLE_MIG_IS_NO_MIG, *UNREADABLE_LINKS_ARE_NONE, *MEMORY_OF_THE_DRIVER_COUNTED_AS_USED], nvml_sweep.HEALTH
+    [*UNREADABLE_MIG_IS_NO_MIG, *UNREADABLE_LINKS_ARE_NONE, *MEMORY_OF_THE_DRIVER_COUNTED_AS_USED], open_faults.HEALTH
 )
 
 
