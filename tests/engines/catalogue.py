@@ -91,14 +91,6 @@ _ENGINES = (
         variables={"github.com/containerd/containerd/v2/version.Version": "v2.4.2"},
     ),
     Engine(
-        "docker-28",
-        "v28.5.2",
-        "1.24.9",
-        ("dockerd", "docker-proxy"),
-        variables={"github.com/docker/docker/dockerversion.Version": "28.5.2"},
-        minutes=4,
-    ),
-    Engine(
         "cri-tools-1.37",
         "v1.37.0",
         "1.26.10",
