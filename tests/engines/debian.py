@@ -88,6 +88,7 @@ def unpack(packages: list[str], suite: str, folder: Path) -> None:
     _run([*apt, "download", *packages], root / "download")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     for archive in sorted((root / "download").glob("*.deb")):
         _run(["dpkg", "-x", str(archive), str(partial)], root)
     shutil.rmtree(folder, ignore_errors=True)
