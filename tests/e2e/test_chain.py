@@ -286,6 +286,9 @@ def test_an_image_is_pushed_to_a_registry_from_which_the_kubelet_pulls_it(node: 
     script = node.folder / node.node / "registry.py"  # the node's /etc/kubernetes
     shutil.copy(ROOT / "tests" / "sim" / "registry.py", script)
     docker.run("exec", "-d", node.node, "python3", "/etc/kubernetes/registry.py", "5000")
+    # containerd 1.x speaks HTTP with a registry of its own host, 2.x has to be told
+    hosts = "/etc/containerd/certs.d/127.0.0.1:5000"
+    node.execute("sh", "-c", f"mkdir -p {hosts} && echo 'server = \"http://127.0.0.1:5000\"' > {hosts}/hosts.toml")
     wait_for("the registry", lambda: docker.succeeds("exec", node.node, "bash", "-c", ">/dev/tcp/127.0.0.1/5000"))
     extra = {
         "device_plugin_image_source": "push",
