@@ -125,11 +125,11 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
 @pytest.mark.parametrize("manager", [pytest.param("dnf5", marks=pytest.mark.matrix)], indirect=True)
 def test_a_lock_is_waited_for_by_dnf5(node: Machine) -> None:
     """dnf5 fails at once where another transaction is under way, and Ansible's module for it does not wait either."""
-    node.works(version="1.16.2")
+    node.works(version="1.17.8")
     lock = "open('/run/dnf/rpmtransaction.lock', 'w')"
     holder = f"import fcntl, time; stream = {lock}; fcntl.lockf(stream, fcntl.LOCK_EX); time.sleep(40)"
     node.shell(f'mkdir -p /run/dnf; python3 -c "{holder}" >/dev/null 2>&1 &')
-    node.works(version="1.17.8", apt_lock_timeout=120)
+    node.works(version="1.20.2", apt_lock_timeout=120)
     assert versions(node) == all_of(NEWER)
 
 

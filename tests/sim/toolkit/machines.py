@@ -28,7 +28,8 @@ cd /tmp
 printf 'Name: bystander\\nVersion: 1\\nRelease: 1\\nSummary: x\\nLicense: x\\n' > b.spec
 printf 'BuildArch: noarch\\nProvides: /bin/sh\\n' >> b.spec
 printf '%%description\\nx\\n%%files\\n' >> b.spec
-rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i --force-debian b/noarch/*.rpm
+case "$(rpm --version)" in *' 4.'*) option=--force-debian ;; esac
+rpmbuild -bb --define '_rpmdir /tmp/b' b.spec >/dev/null 2>&1 && rpm -i $option b/noarch/*.rpm
 """
 
 
@@ -65,6 +66,8 @@ def prepare_rpm(name: str, package_manager: str) -> None:
     if package_manager == "dnf5":
         # Debian's has a plugin on that keeps a copy of each package; Fedora's comes without it
         shell(name, "sed -i 's/^enabled = host-only/enabled = 0/' /etc/dnf/libdnf5-plugins/local.conf")
+        # rpm 6 gives scriptlets a mount namespace of their own, which this container may not
+        shell(name, "echo '%__transaction_unshare %{nil}' >> /etc/rpm/macros")
     shell(name, _BYSTANDER)
     if package_manager == "zypper":
         shell(name, "mkdir -p /etc/zypp/repos.d")  # Debian's package leaves it out
