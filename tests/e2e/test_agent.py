@@ -144,7 +144,7 @@ def test_without_an_api_server_pods_get_their_gpus(machine: Handle) -> None:
     machine.execute("python3", "-c", program)
     machine.execute("systemctl", "restart", "kubelet")
     wait_for("the kubelet", lambda: machine.gpus() == 2)
-    pod = pods.gpu_pod("static", "echo visible=$NVIDIA_VISIBLE_DEVICES; exec sleep 600")
+    pod = pods.gpu_pod("static", pods.SHOW_GPUS)
     path = machine.folder / machine.node / "static.json"  # the node's /etc/kubernetes
     path.write_text(json.dumps(pod))
     before = runs(machine)
@@ -152,7 +152,7 @@ def test_without_an_api_server_pods_get_their_gpus(machine: Handle) -> None:
     try:
         machine.execute("mv", "/etc/kubernetes/static.json", "/etc/static-pods/static.json")
         read = "cat /var/log/pods/default_static-*/main/0.log 2>/dev/null || true"
-        wait_for("the pod", lambda: "visible=GPU-" in machine.execute("sh", "-c", read))
+        wait_for("the pod", lambda: pods.gpus_shown(machine.execute("sh", "-c", read)))
     finally:
         machine.execute("systemctl", "start", "kube-apiserver")
     machine.execute("nvml-sim", "xid", "1", "31")  # the application's fault, and nothing to write

@@ -66,12 +66,11 @@ def test_scraped_from_the_pods_address(machine: Handle) -> None:
 
 def test_a_pod_that_holds_a_gpu_appears_and_disappears(machine: Handle) -> None:
     assert labelled(machine, P + "pod_device") == []
-    machine.apply(pods.gpu_pod("holder", "echo visible=$NVIDIA_VISIBLE_DEVICES; exec sleep 600"))
-    wait_for("the pod holder", lambda: "visible=" in machine.kubectl("logs", "holder"))
+    machine.apply(pods.gpu_pod("holder", pods.SHOW_GPUS))
+    wait_for("the pod holder", lambda: pods.gpus_shown(machine.kubectl("logs", "holder")))
     (held,) = labelled(machine, P + "pod_device")
     assert (held["namespace"], held["pod"], held["resource"]) == ("default", "holder", GPU)
-    visible = machine.kubectl("logs", "holder").split("visible=")[1].split()[0]
-    assert held["gpu"] == held["device"] == visible
+    assert [held["gpu"]] == [held["device"]] == pods.gpus_shown(machine.kubectl("logs", "holder"))
     assert value(machine, "allocations_total", resource=GPU, outcome="granted") >= 1
     machine.kubectl("delete", "pod", "holder", "--wait=true")
     wait_for("nobody to hold a GPU", lambda: labelled(machine, P + "pod_device") == [], seconds=90)
