@@ -34,7 +34,12 @@ BEGIN, END = "<!-- made from docs/tested.json by tests/house/matrix.py -->", "<!
 NOT_CODE = (":!docs", ":!README.md", ":!CHANGELOG.md")
 """What a commit may change without making the record of a cell stale."""
 
-ESSENTIALS = tuple(f"tests/e2e/test_{name}.py" for name in ("chain", "devices", "agent", "metrics", "verify", "remove"))
+
+def _e2e(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/e2e/test_{name}.py" for name in names)
+
+
+ESSENTIALS = _e2e("chain", "devices", "agent", "metrics", "verify", "remove")
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,17 @@ class Cell:
 
 
 CELLS = (
-    Cell("kubernetes-1.37", ("tests/e2e",)),
+    Cell("kubernetes-1.37", (*ESSENTIALS, *_e2e("newest", "leak", "report", "driver_check"))),
     Cell("kubernetes-1.35", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.35", "KUBEGPU_SIM_CONTAINERD": "1.7"}),
     Cell("kubernetes-1.20", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.20", "KUBEGPU_SIM_CONTAINERD": "image"}),
     Cell("errors", ("tests/unit/devplugin/test_sweep.py", "tests/unit/plugins/module_utils/gpu/test_sweep.py")),
-    Cell("containerd", ("tests/e2e/test_containerd_runtime.py",)),
-    Cell("docker", ("tests/e2e/test_docker_runtime.py",)),
-    Cell("apt", ("tests/e2e/test_toolkit_apt.py",)),
-    Cell("dnf", ("tests/e2e/test_toolkit_dnf.py",)),
-    Cell("zypper", ("tests/e2e/test_toolkit_zypper.py",)),
+    Cell("debian-13", _e2e("chain"), {"KUBEGPU_SIM_SUITE": "trixie"}),
+    Cell("toolkit", _e2e("toolkit_modes", "toolkit_cdi")),
+    Cell("containerd", _e2e("containerd_runtime")),
+    Cell("docker", _e2e("docker_runtime")),
+    Cell("apt", _e2e("toolkit_apt")),
+    Cell("dnf", _e2e("toolkit_dnf")),
+    Cell("zypper", _e2e("toolkit_zypper")),
 )
 
 

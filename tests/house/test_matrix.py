@@ -52,6 +52,11 @@ def test_cells_name_tests_that_are_there() -> None:
             assert (ROOT / path).exists(), f"{cell.name}: {path}"
 
 
+def test_every_end_to_end_test_is_in_a_cell() -> None:
+    listed = {path for cell in matrix.CELLS for path in cell.tests}
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests/e2e").glob("test_*.py")} - listed == set()
+
+
 def test_the_readmes_table_is_the_one_of_the_record() -> None:
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     assert matrix.put_table(page, matrix.table(matrix.read())) == page
