@@ -28,7 +28,7 @@ browser:
 engine:
 	@tests/demo/prepare.sh engine
 
-demo: setup engine ## bring up a simulated GPU node with Kubernetes, run site.yml, show the result
+demo: setup tools engine ## bring up a simulated GPU node with Kubernetes, run site.yml, show the result
 	@$(PYTHON) -m tests.demo.demo
 
 demo-clean: ## remove the demo's and the tests' containers, images, cache and virtual environment
@@ -95,7 +95,7 @@ sanity-all: setup ## the same with every series of ansible-core that a Python he
 importer: setup ## Galaxy's own importer on the tarball, without a warning
 	@$(PYTHON) -m tests.house.importer
 
-molecule: setup engine ## molecule: a node with Docker, and the toolkit with apt, dnf and zypper: converge, idempotence, verify
+molecule: setup tools engine ## molecule: a node with Docker, and the toolkit with apt, dnf and zypper: converge, idempotence, verify
 	molecule test --all
 
 e2e: setup tools browser engine ## the whole chain on a real kubelet and API server
@@ -105,7 +105,7 @@ CELLS ?=
 matrix: setup tools browser engine ## the tests on every combination of versions that README.md names; goes on where it ended
 	@$(PYTHON) -m tests.house.matrix $(CELLS)
 
-engines: setup ## build the engines that the tests run: Kubernetes, etcd, containerd, crictl, NVIDIA's toolkit
+engines: setup tools ## build the engines that the tests run: Kubernetes, etcd, containerd, crictl, NVIDIA's toolkit
 	@$(PYTHON) -m tests.engines
 
 bench: bench-daemon ## benchmarks that print tables
@@ -121,7 +121,7 @@ bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by shari
 # Numbers of hosts; each of them gets containers of its own. SETTLED=1 leaves the first runs out, which take long on 50 hosts.
 HOSTS ?= 1 10
 SETTLED ?=
-bench-ansible: setup engine ## site.yml on simulated hosts, first and again, beside as many tasks that do nothing
+bench-ansible: setup tools engine ## site.yml on simulated hosts, first and again, beside as many tasks that do nothing
 	@$(PYTHON) tests/bench/ansible.py --hosts $(HOSTS) $(if $(SETTLED),--settled)
 
 build: setup ## build the collection's tarball into build/
