@@ -224,7 +224,7 @@ def test_a_user_with_these_rights_makes_the_agent_too(machine: Handle) -> None:
 def test_a_drain_that_is_refused_stops_the_run_and_gives_the_node_back(machine: Handle) -> None:
     budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}
     document = {
-        "apiVersion": "policy/v1beta1",
+        "apiVersion": "policy/v1" if machine.version() >= (1, 21) else "policy/v1beta1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": "web"},
         "spec": budget,
