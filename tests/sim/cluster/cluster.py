@@ -29,6 +29,11 @@ NEARLY_PRIVILEGED = [
 
 INTO_DOCKER = ["docker", "load", "-q"]
 INTO_CONTAINERD = ["ctr", "-n", "k8s.io", "images", "import", "-"]
+# skopeo reads an archive twice, so not from a pipe
+INTO_CRIO = [
+    "sh", "-ec", 'cat > "$0"; skopeo copy -q "docker-archive:$0" "containers-storage:$1"; rm "$0"', "/tmp/image.tar",
+    f"docker.io/{images.BASE}",
+]  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -45,6 +50,8 @@ class Spec:
     kubernetes: bool = True
     kubelet: Mapping[str, object] = field(default_factory=dict)
     """Keys of the kubelet's configuration that differ from the test cluster's."""
+    runtime: str = "containerd"
+    """What the kubelet runs pods with. A node has Docker and containerd, or, with ``crio``, CRI-O alone."""
 
     def node_name(self, index: int) -> str:
         return names.container(self.name, index)
@@ -60,14 +67,14 @@ class Spec:
 
 def up(spec: Spec, say: Say) -> Path:
     """Brings the cluster up, or finds it up; returns the folder with its kubeconfig and inventory."""
-    images.ensure(say)
+    images.ensure_crio_node(say) if spec.runtime == "crio" else images.ensure(say)
     packages = repository.ensure(say)
     kubernetes_folder = None
     node_programs: dict[str, Path] = {}
     if spec.kubernetes:  # others need not wait for a build of many minutes
         with alone("kubernetes"):
             kubernetes_folder = binaries.ensure(say)
-        node_programs = programs.of_node(say)
+        node_programs = programs.of_node(spec.runtime, say)
     folder = paths.cluster(spec.name)
     hosts = [spec.node_name(index) for index in range(1, spec.nodes + 1)]
     running = [name for name in (*hosts, spec.repository) if _running(name)]
@@ -85,15 +92,16 @@ def up(spec: Spec, say: Say) -> Path:
         "-v", f"{packages}:/repo:ro", images.BASE, "python3", "-m", "http.server", "--directory", "/repo", "80",
     )  # fmt: skip
     if kubernetes_folder:
-        _write_configuration(folder, nodes, binaries.version(kubernetes_folder), spec.kubelet)
+        _write_configuration(spec, folder, nodes, binaries.version(kubernetes_folder))
     for node in nodes:
         say(f"node {node.name} at {node.address}: {spec.gpus} x {spec.model}, driver {spec.driver}")
         _start_node(spec, node, folder, kubernetes_folder, node_programs)
     for node in nodes:
         wait_for(f"systemd in {node.name}", lambda node=node: _systemd_up(node.name), 120)  # type: ignore[misc]
+        answers = ["crictl", "version"] if spec.runtime == "crio" else ["docker", "info"]
         wait_for(
-            f"Docker in {node.name}",
-            lambda node=node: docker.succeeds("exec", node.name, "docker", "info"),  # type: ignore[misc]
+            f"{answers[0]} in {node.name}",
+            lambda node=node: docker.succeeds("exec", node.name, *answers),  # type: ignore[misc]
             60,
         )
     say("loading the test image into " + ", ".join(hosts))
@@ -102,7 +110,7 @@ def up(spec: Spec, say: Say) -> Path:
         loads = [
             side_by_side.submit(_load_test_image, node.name, engine)
             for node in nodes
-            for engine in (INTO_DOCKER, *([INTO_CONTAINERD] if kubernetes_folder else []))
+            for engine in _loaders(spec)
         ]
         if kubernetes_folder:
             for node in nodes:
@@ -152,9 +160,7 @@ def _create_network(spec: Spec) -> ipaddress.IPv4Network:
     return ipaddress.IPv4Network(subnet)
 
 
-def _write_configuration(
-    folder: Path, nodes: list[kubernetes.Node], version: tuple[int, int], kubelet: Mapping[str, object]
-) -> None:
+def _write_configuration(spec: Spec, folder: Path, nodes: list[kubernetes.Node], version: tuple[int, int]) -> None:
     first = nodes[0]
     server = f"https://{first.address}:6443"
     for node in nodes:
@@ -176,7 +182,7 @@ def _write_configuration(
             shutil.copy(own / "ca.crt", target / "ca.crt")
         pki.issue(ca, target, node.name, f"system:node:{node.name}", "system:nodes", (node.name, node.address))
         pki.kubeconfig(folder / node.name / "kubelet.conf", server, target, node.name, seen_at=kubernetes.PKI)
-        kubernetes.write(folder / node.name, node, nodes, version, kubelet)
+        kubernetes.write(folder / node.name, node, nodes, version, spec.kubelet, spec.runtime)
 
 
 def _start_node(
@@ -203,7 +209,10 @@ def _start_node(
             "-v", f"{folder / node.name / 'cni'}:/etc/cni/net.d",
         ]  # fmt: skip
     arguments += [item for place, program in mounted.items() for item in ("-v", f"{program}:{place}:ro")]
-    docker.run(*arguments, *_privileges(), images.NODE)
+    if spec.runtime == "crio":
+        docker.run(*arguments, "-v", "/var/lib/containers", *_privileges(), images.CRIO_NODE)
+    else:
+        docker.run(*arguments, *_privileges(), images.NODE)
 
 
 @functools.cache
@@ -230,6 +239,12 @@ def _node_ready(control_plane: str, node: str) -> bool:
         return False
     conditions = json.loads(text)["status"].get("conditions", [])
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def _loaders(spec: Spec) -> list[list[str]]:
+    if spec.runtime == "crio":
+        return [INTO_CRIO]
+    return [INTO_DOCKER, INTO_CONTAINERD] if spec.kubernetes else [INTO_DOCKER]
 
 
 def _load_test_image(container: str, engine: list[str]) -> None:

@@ -15,6 +15,7 @@ DEBIAN = names.image("debian")
 BASE = names.image("base")
 PAUSE = names.image("pause")
 NODE = names.image("node")
+CRIO_NODE = names.image("crio-node")
 
 Say = Callable[[str], None]
 
@@ -111,9 +112,20 @@ def ensure(say: Say) -> None:
     with alone("images"):
         ensure_debian(say)
         for target, tag in (("base", BASE), ("pause", PAUSE), ("node", NODE)):
-            say(f"image {tag}")
-            docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN, PAUSE=PAUSE)
+            _build(target, tag, say)
     _ensured.append(True)
+
+
+def ensure_crio_node(say: Say) -> None:
+    """Builds the image of nodes with CRI-O, which most runs do not need."""
+    ensure(say)
+    with alone("images"):
+        _build("crio-node", CRIO_NODE, say)
+
+
+def _build(target: str, tag: str, say: Say) -> None:
+    say(f"image {tag}")
+    docker.build(paths.SIM, paths.IMAGE / "Dockerfile", target, tag, DEBIAN=DEBIAN, PAUSE=PAUSE)
 
 
 def archive(tag: str) -> Path:
@@ -134,6 +146,6 @@ def archive(tag: str) -> Path:
 
 
 def remove() -> None:
-    for tag in (NODE, PAUSE, BASE, DEBIAN):
+    for tag in (CRIO_NODE, NODE, PAUSE, BASE, DEBIAN):
         if docker.inspect("image", tag):
             docker.run("rmi", "-f", tag)  # a failed build may have left a stopped container

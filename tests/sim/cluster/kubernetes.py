@@ -10,6 +10,11 @@ from pathlib import Path
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_IP = "10.96.0.1"
 PKI = "/etc/kubernetes/pki"
+ENDPOINTS = {
+    "containerd": "unix:///run/containerd/containerd.sock",
+    "crio": "unix:///var/run/crio/crio.sock",
+}
+"""Container runtime -> where the kubelet reaches it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ def control_plane_environment(first: Node) -> dict[str, str]:
     }
 
 
-def node_environment(node: Node, nodes: list[Node], version: tuple[int, int]) -> dict[str, str]:
+def node_environment(
+    node: Node, nodes: list[Node], version: tuple[int, int], runtime: str = "containerd"
+) -> dict[str, str]:
     """The variables of /etc/kubernetes/node.env; ``version`` is the kubelet's (major, minor)."""
     kubelet = {
         "config": "/etc/kubernetes/kubelet.yaml",
@@ -83,7 +90,7 @@ def node_environment(node: Node, nodes: list[Node], version: tuple[int, int]) ->
         "v": "2",
     }
     if version < (1, 27):
-        kubelet["container_runtime_endpoint"] = "unix:///run/containerd/containerd.sock"
+        kubelet["container_runtime_endpoint"] = ENDPOINTS[runtime]
     if version < (1, 24):
         kubelet["container_runtime"] = "remote"
     environment = {
@@ -97,7 +104,7 @@ def node_environment(node: Node, nodes: list[Node], version: tuple[int, int]) ->
     return environment
 
 
-def kubelet_configuration(node: Node, version: tuple[int, int]) -> dict[str, object]:
+def kubelet_configuration(node: Node, version: tuple[int, int], runtime: str = "containerd") -> dict[str, object]:
     configuration: dict[str, object] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -126,7 +133,7 @@ def kubelet_configuration(node: Node, version: tuple[int, int]) -> dict[str, obj
         },
     }
     if version >= (1, 27):
-        configuration["containerRuntimeEndpoint"] = "unix:///run/containerd/containerd.sock"
+        configuration["containerRuntimeEndpoint"] = ENDPOINTS[runtime]
     if version >= (1, 31):
         configuration["failCgroupV1"] = False
     return configuration
@@ -153,11 +160,19 @@ def network_configuration(node: Node) -> dict[str, object]:
     }
 
 
-def write(folder: Path, node: Node, nodes: list[Node], version: tuple[int, int], kubelet: Mapping[str, object]) -> None:
+def write(
+    folder: Path,
+    node: Node,
+    nodes: list[Node],
+    version: tuple[int, int],
+    kubelet: Mapping[str, object],
+    runtime: str = "containerd",
+) -> None:
     """Writes what is not a certificate below ``folder``, the node's /etc/kubernetes."""
-    environment = node_environment(node, nodes, version)
+    environment = node_environment(node, nodes, version, runtime)
     (folder / "node.env").write_text("".join(f'{key}="{value}"\n' for key, value in environment.items()))
-    (folder / "kubelet.yaml").write_text(json.dumps({**kubelet_configuration(node, version), **kubelet}, indent=2))
+    configuration = {**kubelet_configuration(node, version, runtime), **kubelet}
+    (folder / "kubelet.yaml").write_text(json.dumps(configuration, indent=2))
     (folder / "cni").mkdir(exist_ok=True)
     (folder / "cni" / "10-bridge.conflist").write_text(json.dumps(network_configuration(node), indent=2))
     if node == nodes[0]:

@@ -23,11 +23,12 @@ mount --make-rshared /
 # node reach the simulated driver as they reach a kernel.
 bounding=$(awk '/^CapBnd/ {print $2}' /proc/self/status)
 if [ $(( 0x$bounding >> 24 & 1 )) = 0 ] || [ -n "${GPU_COUNT:-}" ]; then
-    install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc
+    if [ -x /usr/sbin/runc ]; then install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc; fi
+    if [ -x /usr/local/lib/crun ]; then install -m 755 /usr/local/lib/runc-wrapper /usr/libexec/crio/crun; fi
 fi
 
 # containerd's own configuration, of the version that its major release writes.
-if [ ! -e /etc/containerd/config.toml ]; then
+if command -v containerd >/dev/null && [ ! -e /etc/containerd/config.toml ]; then
     major=$(containerd --version | sed -E 's/^.* v?([0-9]+)\..*$/\1/')
     install -D -m 644 "/usr/local/lib/containerd-$major.toml" /etc/containerd/config.toml
 fi
