@@ -108,9 +108,7 @@ def up(spec: Spec, say: Say) -> Path:
     with ThreadPoolExecutor() as side_by_side:
         # Kubernetes takes about as long to get ready as the images to be unpacked, and it waits more
         loads = [
-            side_by_side.submit(_load_test_image, node.name, engine)
-            for node in nodes
-            for engine in _loaders(spec)
+            side_by_side.submit(_load_test_image, node.name, engine) for node in nodes for engine in _loaders(spec)
         ]
         if kubernetes_folder:
             for node in nodes:

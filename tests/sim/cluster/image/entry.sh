@@ -23,8 +23,7 @@ mount --make-rshared /
 # node reach the simulated driver as they reach a kernel.
 bounding=$(awk '/^CapBnd/ {print $2}' /proc/self/status)
 if [ $(( 0x$bounding >> 24 & 1 )) = 0 ] || [ -n "${GPU_COUNT:-}" ]; then
-    if [ -x /usr/sbin/runc ]; then install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc; fi
-    if [ -x /usr/local/lib/crun ]; then install -m 755 /usr/local/lib/runc-wrapper /usr/libexec/crio/crun; fi
+    [ ! -x /usr/sbin/runc ] || install -m 755 /usr/local/lib/runc-wrapper /usr/local/sbin/runc
 fi
 
 # containerd's own configuration, of the version that its major release writes.
