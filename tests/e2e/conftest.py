@@ -15,6 +15,7 @@ ORDER = (
     "test_docker_runtime.py",
     "test_chain.py",
     "test_devices.py",
+    "test_crio.py",
     "test_newest.py",
     "test_driver_check.py",
     "test_toolkit_dnf.py",

@@ -1,7 +1,7 @@
-"""A node whose kubelet uses a real CRI-O, set up as CRI-O's packages do it: crun and conmon are not in PATH.
+"""A node whose kubelet uses a real CRI-O, set up as CRI-O's packages do it: runc, crun and conmon are not in PATH.
 
-$KUBEGPU_CRIO names the program crio; without it nothing here is run. The pod "bystander" is there from the first test to
-the last: whatever is done to CRI-O, its process lives on.
+$KUBEGPU_CRIO names the program crio; without it nothing here is run. The pod "bystander" runs while something is done
+to CRI-O, and must not notice.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ pytestmark = pytest.mark.skipif(not os.environ.get(programs.CRIO), reason=f"{pro
 
 SPEC = cluster.Spec("crio", gpus=2, runtime="crio")
 DROP_IN = "/etc/crio/crio.conf.d/99-nvidia.toml"
-CRUN = "/usr/libexec/crio/crun"
+RUNC = "/usr/libexec/crio/runc"
 MONITOR = ("-e", "crio_runtime_monitor_path=/usr/libexec/crio/conmon")
-TOOLKIT = "/etc/nvidia-container-runtime/config.toml"
 UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+Container = tuple[int, int, str]
 
 lacking = pytest.mark.xfail(strict=True, reason="Container runtimes: what real files and real engines taught")
 
@@ -33,7 +34,6 @@ lacking = pytest.mark.xfail(strict=True, reason="Container runtimes: what real f
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Handle]:
     with fresh_cluster(SPEC) as made:
-        run_pod(made, "bystander")
         yield made
 
 
@@ -43,19 +43,20 @@ def before(machine: Handle) -> str:
     return snapshot(machine)
 
 
-@pytest.fixture(scope="module")
-def bystander(machine: Handle) -> tuple[str, str]:
-    return process(machine)
+@pytest.fixture
+def clean(machine: Handle, before: str) -> Iterator[None]:
+    """However a test ends, the node is afterwards without our drop-in and the test's pods, and CRI-O runs."""
+    yield
+    machine.execute("rm", "-rf", DROP_IN, "/var/lib/kubegpu/runtime-config")
+    machine.execute("systemctl", "restart", "crio")
+    delete_pods(machine)
 
 
 @pytest.fixture
-def taken_back(machine: Handle, before: str) -> Iterator[None]:
-    """However a test ends, the node is afterwards without our drop-in, and CRI-O runs."""
-    yield
-    delete_pods(machine)
-    machine.execute("rm", "-rf", DROP_IN, "/var/lib/kubegpu/runtime-config")
-    machine.execute("systemctl", "restart", "crio")
-    wait_for("CRI-O", lambda: docker.succeeds("exec", machine.node, "crictl", "version"))
+def bystander(machine: Handle) -> Container:
+    """A pod that runs before a test does something to CRI-O."""
+    run_pod(machine, "bystander")
+    return container(machine)
 
 
 def snapshot(machine: Handle) -> str:
@@ -65,9 +66,9 @@ def snapshot(machine: Handle) -> str:
     return packages + "\n".join(sorted(files.splitlines()))
 
 
-def configuration(machine: Handle) -> str:
-    """What CRI-O reads, with its times."""
-    return machine.execute("find", "/etc/crio", "-printf", "%p %s %T@\n")
+def crio_files(machine: Handle) -> list[str]:
+    """CRI-O's files in a snapshot."""
+    return [line for line in snapshot(machine).splitlines() if line.startswith("/etc/crio/")]
 
 
 def phase(machine: Handle, pod: str) -> str:
@@ -77,7 +78,7 @@ def phase(machine: Handle, pod: str) -> str:
 def trouble(machine: Handle, pod: str) -> list[str]:
     """The kubelet's words on why a pod does not run."""
     events = machine.get("events", f"--field-selector=involvedObject.name={pod},type=Warning")["items"]
-    return [event["message"] for event in events]
+    return [event["message"] for event in events if event["reason"] in ("Failed", "FailedCreatePodSandBox")]
 
 
 def run_pod(machine: Handle, name: str, gpus: int = 0, script: str = "exec sleep 86400") -> None:
@@ -88,19 +89,17 @@ def run_pod(machine: Handle, name: str, gpus: int = 0, script: str = "exec sleep
 
 
 def delete_pods(machine: Handle) -> None:
-    """All pods of a test but the bystander."""
-    names = machine.get("pods", "-l", "app=kubegpu-test")["items"]
-    for name in (item["metadata"]["name"] for item in names):
-        if name != "bystander":
-            machine.kubectl("delete", "pod", name, "--wait=true", "--grace-period=0", "--force")
+    machine.kubectl("delete", "pods", "-l", "app=kubegpu-test", "--wait=true", "--grace-period=0", "--force")
 
 
-def process(machine: Handle) -> tuple[str, str]:
-    """The first process of the bystander: PID and start (proc(5), field 22 of stat)."""
+def container(machine: Handle) -> Container:
+    """The bystander as CRI-O and the kubelet have it: restarts, PID, start (proc(5), field 22 of stat)."""
     status = machine.get("pod", "bystander")["status"]["containerStatuses"][0]
-    inspected = machine.execute("crictl", "inspect", status["containerID"].removeprefix("cri-o://"))
-    pid = str(json.loads(inspected)["info"]["pid"])
-    return pid, machine.execute("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
+    inspected = json.loads(machine.execute("crictl", "inspect", status["containerID"].removeprefix("cri-o://")))
+    assert inspected["status"]["state"] == "CONTAINER_RUNNING", inspected["status"]
+    pid = inspected["info"]["pid"]
+    start = machine.execute("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()[19]
+    return status["restartCount"], pid, start
 
 
 def daemon(machine: Handle) -> str:
@@ -115,7 +114,7 @@ def starts(machine: Handle) -> None:
     machine.execute("crictl", "version")
 
 
-def test_pods_run_on_a_node_with_crio(machine: Handle, before: str, bystander: tuple[str, str]) -> None:
+def test_pods_run_on_a_node_with_crio(machine: Handle, before: str, clean: None, bystander: Container) -> None:
     status = machine.get("node", machine.node)["status"]
     assert status["nodeInfo"]["containerRuntimeVersion"].startswith("cri-o://")
     for program in ("crun", "runc", "conmon"):
@@ -130,87 +129,68 @@ def test_check_mode_changes_nothing_on_an_untouched_node(machine: Handle, before
 
 
 @lacking
-def test_a_default_run_takes_the_node_to_schedulable_gpus(machine: Handle, taken_back: None) -> None:
-    run = machine.playbook("site.yml")
+def test_a_default_run_brings_a_pod_its_gpu(machine: Handle, clean: None) -> None:
+    run = machine.playbook("site.yml", "-e", "device_plugin_rollout_timeout=60")
     assert run.returncode == 0, run.output
-    assert machine.gpus() == 2
+    run_pod(machine, "gpu", gpus=1)
 
 
 @lacking
-def test_crio_starts_with_what_a_run_wrote_that_did_not_restart_it(machine: Handle, taken_back: None) -> None:
+def test_crio_starts_with_what_a_run_wrote_that_did_not_restart_it(machine: Handle, clean: None) -> None:
     run = machine.playbook("site.yml", "--tags", "crio_runtime", "-e", "crio_runtime_allow_restart=never")
-    if run.returncode == 0:  # a run that refuses leaves nothing that would keep CRI-O from its start
-        machine.execute("test", "-e", DROP_IN)
+    assert run.returncode == 0, run.output
     starts(machine)
 
 
-def test_a_file_with_which_crio_does_not_start_is_taken_back(machine: Handle, bystander: tuple[str, str]) -> None:
-    files = configuration(machine)
+def test_a_file_with_which_crio_does_not_start_is_taken_back(
+    machine: Handle, clean: None, bystander: Container
+) -> None:
+    files = crio_files(machine)
     run = machine.playbook("site.yml", "--tags", "crio_runtime", "-e", "crio_runtime_monitor_path=/nowhere/conmon")
     assert run.returncode != 0, run.output
-    assert "/nowhere/conmon" in run.output, "CRI-O's own words"
+    assert "/nowhere/conmon" in run.output, "why, in the words of who refuses it"
     assert daemon(machine) != "0"
-    assert [line for line in configuration(machine).splitlines() if "/crio.conf.d " not in line] == [
-        line for line in files.splitlines() if "/crio.conf.d " not in line
-    ]
-    assert process(machine) == bystander
-    starts(machine)
+    assert crio_files(machine) == files
+    assert container(machine) == bystander
 
 
-def test_containers_live_through_the_restart(machine: Handle, bystander: tuple[str, str]) -> None:
+@lacking
+def test_pods_run_before_and_after_nvidias_runtime_became_the_default(
+    machine: Handle, clean: None, bystander: Container
+) -> None:
+    """With the monitor's path given, so that CRI-O starts."""
     old = daemon(machine)
-    role = ("site.yml", "--tags", "container_toolkit,crio_runtime", *MONITOR)
-    run = machine.playbook(*role)
+    run = machine.playbook("site.yml", "--tags", "container_toolkit,crio_runtime", *MONITOR)
     assert run.returncode == 0, run.output
     assert daemon(machine) not in (old, "0")
-    assert process(machine) == bystander
-    again = machine.playbook(*role)
-    assert (again.returncode, again.changed) == (0, 0), again.output
+    run_pod(machine, "after")
+    assert container(machine) == bystander
 
 
-@lacking
-def test_a_pod_without_a_gpu_runs_in_the_default_runtime(machine: Handle) -> None:
-    assert 'default_runtime = "nvidia"' in machine.execute("crio", "config")
-    try:
-        run_pod(machine, "plain")
-    finally:
-        delete_pods(machine)
-
-
-@lacking
-def test_a_pod_with_a_gpu_runs(machine: Handle) -> None:
-    try:
-        run = machine.playbook("site.yml", "--skip-tags", "verify", *MONITOR, "-e", "device_plugin_rollout_timeout=30")
-        assert run.returncode == 0, run.output
-        run_pod(machine, "gpu", gpus=1)
-    finally:
-        delete_pods(machine)
-
-
-def test_the_whole_chain_once_the_toolkit_knows_where_crun_is(machine: Handle, bystander: tuple[str, str]) -> None:
-    """What the faults above leave to the operator: the monitor's path, and crun's in the toolkit's file."""
-    machine.execute("nvidia-ctk", "config", "--in-place", "--set", f"nvidia-container-runtime.runtimes={CRUN}")
+def test_the_whole_chain_once_the_toolkit_knows_where_runc_is(machine: Handle, bystander: Container) -> None:
+    """What the faults above leave to the operator: the path of the monitor, and that of runc in the toolkit's file."""
+    machine.execute("nvidia-ctk", "config", "--in-place", "--set", f"nvidia-container-runtime.runtimes={RUNC}")
+    old = daemon(machine)
     run = machine.playbook("site.yml", *MONITOR)
     assert run.returncode == 0, run.output
+    assert daemon(machine) not in (old, "0")
     assert machine.gpus() == 2
-    assert process(machine) == bystander
-    run_pod(machine, "gpu", gpus=1, script="nvidia-smi -L; exec sleep 86400")
+    assert container(machine) == bystander
+    run_pod(machine, "gpu", 1, "nvidia-smi -L; exec sleep 86400")
     wait_for("nvidia-smi in the pod", lambda: UUID.search(machine.kubectl("logs", "gpu")))
     seen = UUID.findall(machine.kubectl("logs", "gpu"))
     assert len(seen) == 1
     assert seen[0] in machine.execute("nvidia-smi", "-L")
     again = machine.playbook("site.yml", *MONITOR)
     assert (again.returncode, again.changed) == (0, 0), again.output
-    delete_pods(machine)
 
 
-def test_absent_takes_everything_back(machine: Handle, before: str, bystander: tuple[str, str]) -> None:
+def test_absent_takes_everything_back_and_crio_starts(machine: Handle, before: str) -> None:
+    running = container(machine)
+    machine.kubectl("delete", "pod", "gpu", "--grace-period=0", "--force")
     run = machine.playbook("remove.yml", *MONITOR)
     assert run.returncode == 0, run.output
-    found = snapshot(machine)
-    assert [line for line in found.splitlines() if "/etc/crio" in line] == [
-        line for line in before.splitlines() if "/etc/crio" in line
-    ]
+    assert crio_files(machine) == [line for line in before.splitlines() if line.startswith("/etc/crio/")]
     starts(machine)
-    assert process(machine) == bystander
+    assert container(machine) == running
     run_pod(machine, "after")

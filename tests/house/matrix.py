@@ -61,6 +61,7 @@ CELLS = (
     Cell("debian-13", _e2e("chain"), {"KUBEGPU_SIM_SUITE": "trixie"}),
     Cell("toolkit", _e2e("toolkit_modes", "toolkit_cdi")),
     Cell("containerd", _e2e("containerd_runtime")),
+    Cell("cri-o", _e2e("crio"), needs="KUBEGPU_CRIO"),
     Cell("docker", _e2e("docker_runtime")),
     Cell("apt", _e2e("toolkit_apt")),
     Cell("dnf", _e2e("toolkit_dnf")),

@@ -101,7 +101,7 @@ def up(spec: Spec, say: Say) -> Path:
         answers = ["crictl", "version"] if spec.runtime == "crio" else ["docker", "info"]
         wait_for(
             f"{answers[0]} in {node.name}",
-            lambda node=node: docker.succeeds("exec", node.name, *answers),  # type: ignore[misc]
+            lambda node=node, answers=answers: docker.succeeds("exec", node.name, *answers),  # type: ignore[misc]
             60,
         )
     say("loading the test image into " + ", ".join(hosts))
