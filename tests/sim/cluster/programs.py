@@ -47,7 +47,7 @@ def containerd(series: str, say: Callable[[str], None]) -> Path | None:
 
 
 def crio() -> dict[str, Path]:
-    """Place on the node -> program of CRI-O, which nobody serves: no suite of Debian, no Go proxy. Raises ProgramsError."""
+    """Place on the node -> program of CRI-O, which neither Debian nor a Go proxy serves. Raises ProgramsError."""
     given = os.environ.get(CRIO)
     if not given:
         raise ProgramsError(f"{CRIO} is not set: it names the program crio, beside which pinns is")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.sim.cluster import kubernetes
@@ -36,3 +38,11 @@ def test_only_the_first_node_carries_the_control_plane_and_each_routes_to_the_ot
     assert "APISERVER_FLAGS" not in second
     assert (first["PEER_ROUTES"], second["PEER_ROUTES"]) == ("10.88.2.0/24=192.0.2.12", "10.88.1.0/24=192.0.2.11")
     assert first["CONTROL_PLANE_IP"] == second["CONTROL_PLANE_IP"] == FIRST.address
+
+
+@pytest.mark.parametrize("version", [(1, 26), (1, 37)])
+def test_the_kubelet_of_a_node_with_crio_is_told_its_socket(version: tuple[int, int]) -> None:
+    told = kubernetes.node_environment(FIRST, [FIRST], version, "crio")["KUBELET_FLAGS"]
+    told += json.dumps(kubernetes.kubelet_configuration(FIRST, version, "crio"))
+    assert "unix:///var/run/crio/crio.sock" in told
+    assert "containerd" not in told

@@ -30,6 +30,7 @@ def wrapper(tmp_path: Path, state: Path) -> Path:
     for old, new in (
         ('"/usr/sbin/runc"', f'"{runc}"'),
         ('"/etc/nvml-sim"', f'"{state}"'),
+        ('"/sys/fs/cgroup"', f'"{tmp_path}"'),
         ("#!/usr/bin/python3", f"#!{sys.executable}"),
     ):
         assert text.count(old) == 1
@@ -70,3 +71,24 @@ def test_other_commands_and_nodes_without_a_driver_change_nothing(wrapper: Path,
     state.rmdir()
     run(wrapper, bundle)
     assert (bundle / "config.json").read_bytes() == before
+
+
+def test_limits_of_huge_pages_go_where_nothing_could_set_them(wrapper: Path, bundle: Path, tmp_path: Path) -> None:
+    resources = {"memory": {"limit": 1}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}
+    config = bundle / "config.json"
+    config.write_text(json.dumps({"linux": {"resources": resources}}))
+    (tmp_path / "cgroup.controllers").touch()  # cgroup v2
+    run(wrapper, bundle)
+    assert json.loads(config.read_text())["linux"]["resources"] == resources
+    (tmp_path / "cgroup.controllers").unlink()
+    run(wrapper, bundle)
+    assert json.loads(config.read_text())["linux"]["resources"] == {"memory": {"limit": 1}}
+
+
+def test_where_no_runc_is_in_the_path_the_one_beside_is_run(wrapper: Path, bundle: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    (tmp_path / "runc").rename(beside)
+    text = wrapper.read_text()
+    assert text.count('"/usr/local/lib/runc"') == 1
+    wrapper.write_text(text.replace('"/usr/local/lib/runc"', f'"{beside}"'))
+    run(wrapper, bundle)
