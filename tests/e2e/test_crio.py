@@ -190,7 +190,7 @@ def test_containers_live_through_the_restart(machine: Handle, clean: None, bysta
 
 
 def test_the_whole_chain_with_what_the_operator_must_say(machine: Handle, bystander: Container) -> None:
-    """What the faults above leave to the operator: the monitor, the root, and the path of runc in the toolkit's file."""
+    """What the faults above leave to the operator: monitor, root, and the path of runc in the toolkit's file."""
     tell_toolkit(machine)
     old = daemon(machine)
     run = machine.playbook("site.yml", *MONITOR, *ROOT)
