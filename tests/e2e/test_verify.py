@@ -97,6 +97,7 @@ class Break:
 
 
 CLI = "/usr/bin/nvidia-container-cli"
+CONFIG = "/etc/nvidia-container-runtime/config.toml"
 
 
 def broken_cli(when: str, words: str) -> str:
@@ -304,13 +305,17 @@ def test_a_gpu_that_is_out_is_counted_and_a_name_that_others_chose_is_told(machi
 
 def test_containers_that_get_no_gpu_or_not_all_of_them_are_told_apart(machine: Handle) -> None:
     healthy(machine)
+    for node in (FIRST, SECOND):
+        # the mode that uses this program for every container; by default those of the runtime get their GPUs by CDI
+        docker.run("exec", node, "cp", "-a", CONFIG, "/root/config.toml")
+        docker.run("exec", node, "nvidia-ctk", "config", "--in-place", "--set", "nvidia-container-runtime.mode=legacy")
     try:
         docker.run("exec", FIRST, "bash", "-c", broken_cli("*configure*", "out of order"))
         docker.run("exec", SECOND, "bash", "-c", broken_cli("*device=*,*", "not all of them"))
         found = verify(machine, *AT_ONCE, "-e", "verify_timeout=20")
     finally:
         for node in (FIRST, SECOND):
-            docker.run("exec", node, "bash", "-c", f"mv /root/cli {CLI}")
+            docker.run("exec", node, "bash", "-c", f"mv /root/cli {CLI}; mv /root/config.toml {CONFIG}")
     said(found[FIRST], Break("docker_gpus", "out of order", "debug set in", "", ""))
     pod = found[FIRST]["pod"]
     assert (pod["status"], "out of order" in pod["detail"]) == ("failed", True), pod

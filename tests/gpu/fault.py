@@ -4,7 +4,7 @@ usage: python -m tests.gpu.fault INDEX        INDEX as CUDA counts: in the order
 
 The driver ends the program and reports an XID; the GPU and all other programs go on. It needs the driver's libcuda and
 no toolkit: the kernel is PTX, which the driver translates. It prints what CUDA answered, and ends with 0 if the fault
-was made, with 3 where there is no libcuda.
+was made, with 3 where there is no libcuda, or one that runs no programs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ def main(index: int) -> int:
         return NO_CUDA
 
     def call(name: str, *arguments: object) -> None:
-        if status := getattr(cuda, name)(*arguments):
+        try:
+            function = getattr(cuda, name)
+        except AttributeError as error:
+            print(error)
+            raise SystemExit(NO_CUDA) from error
+        if status := function(*arguments):
             raise SystemExit(f"{name} answered {status}")
 
     device, context, module, kernel = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
