@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import open_faults
 from tests.demo import pods
 from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker, programs
@@ -33,7 +34,7 @@ Container = tuple[int, int, str]
 lacking = pytest.mark.xfail(
     strict=True,
     raises=(AssertionError, pytest.fail.Exception),
-    reason="Container runtimes: what real files and real engines taught",
+    reason=open_faults.RUNTIMES,
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import open_faults
 from tests.e2e.toolkit import Machine, all_of, expired_keyring, rpm_machine
 from tests.e2e.toolkit import rpm_versions as versions
 from tests.sim.toolkit import aptrepo, build_repo, rpmrepo  # noqa: F401 -- build_repo makes the others find each other
@@ -15,7 +16,6 @@ from tests.sim.toolkit.machines import rpm_image, rpm_repository
 OLDER, NEWER, EXPERIMENTAL = "1.17.8-1", "1.20.2-1", "1.21.0~rc.1-1"
 STABLE = "libnvidia-container/stable/rpm/x86_64"
 YES = "--assumeyes --quiet"
-ROLES = "Roles that read like a runbook, on any cluster: plain Ansible, plugin-neutral, every architecture"
 PLACES = ("/etc", "/usr/bin", "/var/lib/kubegpu")
 
 
@@ -71,6 +71,7 @@ def test_a_life(node: Machine, dnf: str) -> None:
     assert "nvidia" not in node.shell("find /var/cache -path '*dnf*'")
 
 
+@pytest.mark.matrix
 def test_versions_channels_and_a_folder(node: Machine) -> None:
     node.refuses(f"It has: {NEWER}, {OLDER}.", version="1.20.9")
     node.settles(package_folder=f"/srv/{STABLE}", version="1.17.8")
@@ -99,14 +100,17 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     assert versions(node) == {}
 
 
+@pytest.mark.matrix
 def test_mirror_with_a_key_of_its_own_and_a_proxy(node: Machine, repository: Path) -> None:
     node.follows_a_mirror(repository, "/etc/dnf/dnf.conf /etc/yum.repos.d/*")
 
 
+@pytest.mark.matrix
 def test_a_password_in_an_address(node: Machine, repository: Path) -> None:
     node.keeps_secrets()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("manager", ["dnf"], indirect=True)
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     node.works(version="1.17.8")
@@ -121,7 +125,7 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     assert versions(node) == all_of(NEWER)
 
 
-@pytest.mark.xfail(strict=True, reason=ROLES)
+@pytest.mark.xfail(strict=True, reason=open_faults.ROLES)
 @pytest.mark.parametrize("manager", [pytest.param("dnf5", marks=pytest.mark.matrix)], indirect=True)
 def test_a_lock_is_waited_for_by_dnf5(node: Machine) -> None:
     """dnf5 fails at once where another transaction is under way, and Ansible's module for it does not wait either."""
@@ -133,6 +137,7 @@ def test_a_lock_is_waited_for_by_dnf5(node: Machine) -> None:
     assert versions(node) == all_of(NEWER)
 
 
+@pytest.mark.matrix
 def test_old_packages(node: Machine, dnf: str) -> None:
     """nvidia-docker2 goes, the toolkit that came with it and Docker's configuration stay."""
     node.shell(f"{dnf} --repofrompath=guide,file:///srv/{STABLE} --nogpgcheck install /srv/old/*.rpm")

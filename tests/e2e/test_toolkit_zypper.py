@@ -58,6 +58,7 @@ def test_a_life(node: Machine) -> None:
     )
 
 
+@pytest.mark.matrix
 def test_versions_channels_and_a_folder(node: Machine) -> None:
     node.refuses(f"It has: {NEWER}, {OLDER}.", version="1.20.9")
     node.settles(package_folder=f"/srv/{STABLE}", version="1.17.8")
@@ -77,14 +78,17 @@ def test_wrong_key_and_spoilt_and_unreachable(node: Machine, tmp_path: Path) -> 
     assert versions(node) == {}
 
 
+@pytest.mark.matrix
 def test_mirror_and_proxy(node: Machine, repository: Path) -> None:
     node.follows_a_mirror(repository, "/etc/zypp/zypp.conf /etc/zypp/repos.d/*")
 
 
+@pytest.mark.matrix
 def test_a_password_in_an_address(node: Machine, repository: Path) -> None:
     node.keeps_secrets()
 
 
+@pytest.mark.matrix
 def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     node.works(version="1.17.8")
     pid = node.shell("sleep 900 >/dev/null 2>&1 & echo $! | tee /run/zypp.pid")
@@ -95,6 +99,7 @@ def test_a_lock_is_waited_for_and_its_holder_named(node: Machine) -> None:
     assert versions(node) == all_of(NEWER)
 
 
+@pytest.mark.matrix
 def test_old_packages_and_a_key_of_others(node: Machine) -> None:
     """nvidia-docker2 goes; the toolkit, Docker's configuration and a key that the role did not bring stay."""
     node.execute("rpm", "--import", "/srv/libnvidia-container/gpgkey")
