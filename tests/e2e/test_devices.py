@@ -84,7 +84,7 @@ def test_mig_mixed(machine: Handle) -> None:
     delete_pods(machine)
 
 
-@pytest.mark.xfail(strict=True, reason=open_faults.DAEMON)
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=open_faults.DAEMON)
 def test_mig_reconfigured_while_the_daemon_runs(machine: Handle) -> None:
     # The container has the files of the MIG devices that were there when it started, and the driver shows no others.
     machine.execute("nvml-sim", "mig", "1:1g.10gb,1g.10gb,1g.10gb,1g.10gb")
