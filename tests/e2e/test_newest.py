@@ -194,3 +194,23 @@ def test_a_fault_shows_in_the_status_of_the_pod_that_has_the_gpu(machine: Handle
     machine.kubectl("exec", "-n", NAMESPACE, plugin(machine), "--", "nvidia-devplugin", "ack", index)
     wait_for("the device's recovery in the pod's status", lambda: health(machine, "sick") == {device: "Healthy"})
     delete_pods(machine)
+
+
+def test_a_pod_gets_its_gpu_as_a_cdi_device_from_the_kubelet(machine: Handle) -> None:
+    config = {"version": "v1", "flags": {"plugin": {"deviceListStrategy": "cdi-cri"}}}
+    extra = json.dumps({"container_toolkit_cdi": True, "device_plugin_config": config})
+    run = machine.playbook("site.yml", "--tags", "container_toolkit,device_plugin", "-e", extra)
+    assert run.returncode == 0, run.output
+    wait_for("all GPUs", lambda: machine.gpus() == 4)
+    start(machine, "cdi", script=pods.SHOW_GPUS)
+    wait_for("the driver's answer in the pod", lambda: pods.gpus_shown(machine.kubectl("logs", "cdi")))
+    devices = given(machine, "cdi")
+    assert pods.gpus_shown(machine.kubectl("logs", "cdi")) == devices
+    # what the kubelet handed to containerd
+    container = status(machine, "cdi")["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    endpoint = "unix:///run/containerd/containerd.sock"
+    inspected = json.loads(machine.execute("crictl", "--runtime-endpoint", endpoint, "inspect", container))
+    assert [device["name"] for device in inspected["info"]["config"]["CDI_devices"]] == [
+        f"nvidia.com/gpu={device}" for device in devices
+    ]
+    delete_pods(machine)
