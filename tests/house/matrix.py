@@ -75,7 +75,7 @@ def run(cell: Cell) -> tuple[str, dict[str, list[str]]]:
     shutil.rmtree(records, ignore_errors=True)
     records.mkdir(parents=True)
     command = [
-        sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "-q", *cell.tests,
+        sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *cell.tests,
     ]  # fmt: skip
     environment = {**os.environ, **cell.environment, "KUBEGPU_VERSIONS": str(records)}
     log = LOGS / f"{cell.name}.log"
