@@ -125,9 +125,17 @@ class Worker:
             raise AssertionError(f"{function}, {target}: the process ended:\n{self._errors.read()}")
         return {int(code): problems for code, problems in json.loads(line).items() if problems}
 
-    def called(self) -> set[str]:
-        """The functions that it has called so far."""
-        return set(self.calls.read_text().split())
+    def check(self, function: str, target: str, codes: Iterable[int]) -> None:
+        """Fails with the problems that it sees while the function answers each code."""
+        problems = self.ask(function, target, codes)
+        assert not problems, shown(problems)
+
+    def check_calls(self, known: Iterable[str], more_than: int) -> None:
+        """Fails if it calls a function that is not among the known ones, or suspiciously few."""
+        self.ask("nvmlDeviceGetName", "whole", [999])
+        called = set(self.calls.read_text().split()) - {"nvmlErrorString"}
+        assert called - set(known) == set()
+        assert len(called) > more_than
 
     def close(self) -> None:
         self._process.kill()

@@ -1,4 +1,4 @@
-"""The daemon's way from the driver to what the kubelet is told, in one process, while NVML functions fail."""
+"""The daemon from the driver to the kubelet's list of devices, in one process, while NVML functions fail."""
 
 from __future__ import annotations
 
@@ -134,6 +134,14 @@ def as_it_is() -> Seen:
         return daemon.look()
 
 
+def lost_with(target: str, wanted: Seen, seen: Seen) -> set[str]:
+    """Devices that are not on the target, and yet not as wanted."""
+    if target == "every":
+        return set()
+    others = wanted.others(machine.uuid_of(target))
+    return {key for key, fault in others.items() if seen.devices.get(key, "gone") != fault}
+
+
 def at_start(daemon: Daemon, function: str, target: str, code: int) -> Iterator[str]:
     """The function fails when the daemon starts and answers later."""
     healthy = as_it_is()
@@ -141,11 +149,8 @@ def at_start(daemon: Daemon, function: str, target: str, code: int) -> Iterator[
     machine.heal()
     later = daemon.look()
     yield from (f"at start: {error}" for error in dict.fromkeys(daemon.errors))
-    if target != "every":
-        others = healthy.others(machine.uuid_of(target))
-        lost = {key for key, fault in others.items() if first.devices.get(key, "gone") != fault}
-        if lost:
-            yield f"at start: other devices are not offered: {names(lost, first)}"
+    if lost := lost_with(target, healthy, first):
+        yield f"at start: other devices are not offered: {names(lost, first)}"
     if code not in ABSENCE:
         false = set(first.devices) - set(healthy.devices)
         if false:
@@ -164,11 +169,8 @@ def while_it_runs(daemon: Daemon, function: str, target: str, code: int) -> Iter
     machine.heal()
     after = daemon.look()
     yield from (f"while it runs: {error}" for error in dict.fromkeys(daemon.errors))
-    if target != "every":
-        others = before.others(machine.uuid_of(target))
-        lost = {key for key, fault in others.items() if during.devices.get(key, "gone") != fault}
-        if lost:
-            yield f"while it runs: other devices are lost: {names(lost, during)}"
+    if lost := lost_with(target, before, during):
+        yield f"while it runs: other devices are lost: {names(lost, during)}"
     if not (code in ABSENCE and takes_gpu(function)):
         withdrawn = set(before.devices) - set(during.devices)
         if withdrawn:
@@ -188,7 +190,7 @@ def telemetry(function: str, target: str, code: int) -> Iterator[str]:
     try:
         found = {reading.uuid for reading in read()}
     except TelemetryError:
-        found = None  # said so in /metrics
+        found = None  # /metrics shows it
     except Exception as error:
         yield f"telemetry: crashes: {error!r}"
         return

@@ -64,12 +64,8 @@ def worker(tmp_path_factory: pytest.TempPathFactory, nvml_library: Path) -> Iter
 
 @pytest.mark.parametrize(("function", "target", "codes"), nvml_sweep.cases(SOURCES, KNOWN))
 def test_sweep(worker: nvml_sweep.Worker, function: str, target: str, codes: tuple[int, ...]) -> None:
-    problems = worker.ask(function, target, codes)
-    assert not problems, nvml_sweep.shown(problems)
+    worker.check(function, target, codes)
 
 
 def test_what_is_called_is_among_the_cases(worker: nvml_sweep.Worker) -> None:
-    worker.ask("nvmlDeviceGetName", "whole", [999])
-    called = worker.called() - {"nvmlErrorString"}
-    assert called - set(nvml_sweep.functions(SOURCES)) == set()
-    assert len(called) > 20
+    worker.check_calls(nvml_sweep.functions(SOURCES), more_than=20)

@@ -18,7 +18,7 @@ from tests.unit.nvml_sweep import ABSENCE
 ROOT = Path("root").absolute()
 ABOUT_THE_ERROR = ("error", "lost", "health", "problem", "source", "reboot_required")
 LISTS = {"processes": "process_count", "instances": "mode", "peers": "links_total"}
-"""Lists, and what is null beside them where they are empty because nothing is known."""
+"""Lists, and the key that is null where they are empty because they could not be read."""
 
 
 def gather() -> dict[str, Any]:
