@@ -37,7 +37,7 @@ def pod_spec(script: str, gpus: int) -> dict[str, Any]:
 
 
 def controller(kind: str, name: str, script: str, gpus: int = 0) -> dict[str, Any]:
-    """Pods that are told a secret, and whose objects have it in an annotation."""
+    """Pods with a secret in their environment and in an annotation."""
     notes = {"annotations": {"example.com/password": SECRET}}
     template = {"metadata": {"labels": {"app": name}, **notes}, "spec": pod_spec(script, gpus)}
     spec = {"selector": {"matchLabels": {"app": name}}, "template": template}

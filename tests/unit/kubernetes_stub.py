@@ -81,7 +81,7 @@ def has_labels(thing: dict[str, Any], selector: str) -> bool:
 
 @dataclass
 class Api:
-    """``objects``: plural -> objects. ``forbidden``: plurals that nobody may read. ``seen``: (path, query) of reads."""
+    """``objects``: plural -> objects. ``forbidden``: plurals that cannot be read. ``seen``: (path, query) of reads."""
 
     objects: dict[str, list[dict[str, Any]]]
     forbidden: tuple[str, ...] = ()

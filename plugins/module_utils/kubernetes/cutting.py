@@ -18,7 +18,7 @@ class QueryError(Exception):
 def cutter(expression: str) -> Callable[[Any], Any]:
     """A function that returns what the expression finds in an object, without the keys that have no value.
 
-    Beside JMESPath's own functions there is ``matching(value, 'regular expression')``. Of an object it keeps the
+    It knows one function more than JMESPath: ``matching(value, 'regular expression')``. Of an object it keeps the
     members whose key matches; of a list of strings, the parts of them that match.
 
     Raises:

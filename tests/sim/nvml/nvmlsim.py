@@ -28,7 +28,7 @@ DEFAULT_STATE = Path("/etc/nvml-sim/state")
 DRIVER_FILES = Path("/usr/lib/nvml-sim")  # of a simulated node: the driver's libraries, which no loader looks for here
 LIBRARIES = Path(f"/usr/lib/{os.uname().machine}-linux-gnu")
 NVIDIA_MAJOR = 195  # Linux: Documentation/admin-guide/devices.txt
-CAPS_MAJOR = 120  # the real one is assigned at boot; this one Linux leaves to local use, so that nobody has it
+CAPS_MAJOR = 120  # the real one is assigned at boot; Linux reserves this one for local use
 MIG_CONFIG, MIG_MONITOR, FIRST_INSTANCE = 1, 2, 3  # minors of nvidia-caps
 ECC_EVENTS = 0x1F  # single bit, double bit, P-state, XID, clock
 NO_ECC_EVENTS = 0x1C
@@ -736,7 +736,7 @@ def write_minors(state: State, directory: Path) -> None:
 
 
 def write_proc(state: State, directory: Path) -> None:
-    """What /proc/driver/nvidia holds, and nvidia-caps beside it; an unloaded driver leaves nothing there."""
+    """What /proc/driver/nvidia and /proc/driver/nvidia-caps hold; an unloaded driver leaves nothing there."""
     caps = directory.with_name("nvidia-caps")
     shutil.rmtree(caps, ignore_errors=True)
     if directory.exists():

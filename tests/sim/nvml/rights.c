@@ -1,7 +1,7 @@
 /* What this process may do: CAP_SYS_ADMIN, and NVIDIA's capability files below /dev/nvidia-caps.
  *
  * The files have the names and numbers of the real driver: nvidia-cap1 is mig/config, nvidia-cap2 is mig/monitor, and
- * each GPU instance and compute instance has one of its own. Nobody serves their device number here, so a permitted
+ * each GPU instance and compute instance has one of its own. No driver serves their device number here, so a permitted
  * open() ends in ENXIO. */
 #include <errno.h>
 #include <fcntl.h>

@@ -150,7 +150,7 @@ static bool unchanged(const struct stat *now) {
            now->st_mtim.tv_sec == seen.st_mtim.tv_sec && now->st_mtim.tv_nsec == seen.st_mtim.tv_nsec;
 }
 
-/* Beside the state; a mapping that is there already is replaced, for the file may be another one. */
+/* In the state's folder; a mapping that is there already is replaced, for the file may be another one. */
 static void map_generation(void) {
     char copy[PATH_MAX], path[PATH_MAX + 16];
     struct stat size;

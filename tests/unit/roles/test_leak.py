@@ -190,5 +190,5 @@ def test_nothing_of_other_peoples_objects_is_shown(output: str) -> None:
         ),
     ],
 )
-def test_what_went_wrong_is_said_nevertheless(output: str, words: str) -> None:
+def test_the_cause_of_a_failure_is_shown(output: str, words: str) -> None:
     assert words in output
