@@ -6,6 +6,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tests.sim.cluster import docker
@@ -48,14 +49,19 @@ def record(container: str, system: bool = True) -> None:
     (folder() / f"{uuid.uuid4().hex}.json").write_text(json.dumps(found))
 
 
-def read() -> dict[str, list[str]]:
-    """Component -> its versions, each once, in all records."""
+def read(place: Path) -> dict[str, list[str]]:
+    """Component -> its versions in all records of a folder."""
+    records = [json.loads(path.read_text()) for path in place.glob("*.json")]
+    return merged({component: [version] for component, version in record.items()} for record in records)
+
+
+def merged(records: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, list[str]]:
+    """Component -> its versions in all records, each once, the lowest first."""
     found: dict[str, set[str]] = {}
-    for path in folder().glob("*.json"):
-        for component, version in json.loads(path.read_text()).items():
-            found.setdefault(component, set()).add(version)
-    order = [SYSTEM, *PROGRAMS]
-    return {component: sorted(found[component]) for component in order if component in found}
+    for record in records:
+        for component, versions in record.items():
+            found.setdefault(component, set()).update(versions)
+    return {name: sorted(found[name], key=_by_number) for name in (SYSTEM, *PROGRAMS) if name in found}
 
 
 def number(text: str) -> str:
@@ -66,6 +72,10 @@ def number(text: str) -> str:
 
 def table(versions: dict[str, list[str]]) -> str:
     return "\n".join(f"{component:<26}{', '.join(found)}" for component, found in versions.items())
+
+
+def _by_number(version: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version)]
 
 
 def _system(release: str) -> str:

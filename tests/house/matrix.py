@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -91,8 +90,7 @@ def run(cell: Cell) -> tuple[str, dict[str, list[str]]]:
         ).returncode
     text = log.read_text(encoding="utf-8", errors="replace")
     counted = outcome.count(text)
-    os.environ["KUBEGPU_VERSIONS"] = str(records)
-    return f"{'failed' if status else 'passed'}: {counted or f'pytest ended with {status}'}", versions.read()
+    return f"{'failed' if status else 'passed'}: {counted or f'pytest ended with {status}'}", versions.read(records)
 
 
 def entry(
@@ -118,13 +116,8 @@ def entry(
 
 def table(record: Sequence[Mapping[str, Any]]) -> str:
     """The versions of every component in the cells that passed, as Markdown."""
-    found: dict[str, set[str]] = {}
-    for item in record:
-        if item["result"].startswith("passed"):
-            for component, names in item["versions"].items():
-                found.setdefault(component, set()).update(names)
-    order = [component for component in (versions.SYSTEM, *versions.PROGRAMS) if component in found]
-    rows = [f"| {component} | {', '.join(sorted(found[component], key=_by_number))} |" for component in order]
+    found = versions.merged(item["versions"] for item in record if item["result"].startswith("passed"))
+    rows = [f"| {component} | {', '.join(names)} |" for component, names in found.items()]
     return "\n".join(["| component | versions that the tests ran on |", "| --- | --- |", *rows])
 
 
@@ -139,10 +132,6 @@ def put_table(page: str, text: str) -> str:
 
 def read() -> list[dict[str, Any]]:
     return list(json.loads(RECORD.read_text())) if RECORD.exists() else []
-
-
-def _by_number(version: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", version)]
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -121,7 +121,7 @@ def main() -> int:
         print(f"{RULE}\nwhat stage {stage} complained of ({log_of(stage)})")
         print("\n".join(f"  {line}" for line in outcome.complaints(said(stage))))
     print(f"{RULE}\n{table(results, time.monotonic() - started)}")
-    if tried := versions.read():
+    if tried := versions.read(versions.folder()):
         print(f"{RULE}\nthe end-to-end tests ran on\n{versions.table(tried)}", flush=True)
     return int(bool(failed))
 

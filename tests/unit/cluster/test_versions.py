@@ -33,5 +33,5 @@ def test_each_version_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KUBEGPU_VERSIONS", str(tmp_path))
     for place, record in enumerate(({"containerd": "2.4.2"}, {"containerd": "1.6.20", "system": "Debian 12"})):
         (tmp_path / f"{place}.json").write_text(json.dumps(record))
-    assert versions.read() == {"system": ["Debian 12"], "containerd": ["1.6.20", "2.4.2"]}
-    assert versions.table(versions.read()).splitlines()[1].split(maxsplit=1) == ["containerd", "1.6.20, 2.4.2"]
+    assert versions.read(tmp_path) == {"system": ["Debian 12"], "containerd": ["1.6.20", "2.4.2"]}
+    assert versions.table(versions.read(tmp_path)).splitlines()[1].split(maxsplit=1) == ["containerd", "1.6.20, 2.4.2"]
