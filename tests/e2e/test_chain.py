@@ -141,12 +141,9 @@ def test_a_pod_gets_its_gpu_through_the_kubelet_from_our_daemon(node: Handle) ->
     log = node.kubectl("logs", "one")
 
     # the kubelet's own record says which device its Allocate call gave to which pod
-    checkpoint = json.loads(node.execute("cat", "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"))
-    uid = node.get("pod", "one")["metadata"]["uid"]
-    entries = [entry for entry in checkpoint["Data"]["PodDeviceEntries"] if entry["PodUID"] == uid]
-    assert [entry["ResourceName"] for entry in entries] == [RESOURCE]
-    device_ids = entries[0]["DeviceIDs"]
-    given = [item for items in device_ids.values() for item in items] if isinstance(device_ids, dict) else device_ids
+    allocated = node.allocated("one")
+    assert list(allocated) == [RESOURCE]
+    given = allocated[RESOURCE]
     assert len(given) == 1
 
     # … and the process has it: as a device node, and as the only GPU that the driver shows

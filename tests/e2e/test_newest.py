@@ -19,7 +19,7 @@ from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker
 from tests.sim.cluster.use import Handle, wait_for
 
-SPEC = cluster.Spec("newest", gpus=4, kubelet={"topologyManagerPolicy": "single-numa-node", "cpuManagerPolicy": "none"})
+SPEC = cluster.Spec("newest", gpus=4, kubelet={"topologyManagerPolicy": "single-numa-node"})
 NAMESPACE = "nvidia-device-plugin"
 GPU = "nvidia.com/gpu"
 LEVEL = "pod-security.kubernetes.io/enforce"
@@ -70,14 +70,6 @@ def numa_of(machine: Handle) -> dict[str, int]:
 
 def plugin(machine: Handle) -> str:
     return machine.kubectl("get", "pods", "-n", NAMESPACE, "-o", "jsonpath={.items[0].metadata.name}").strip()
-
-
-def given(machine: Handle, name: str) -> list[str]:
-    """The devices that the kubelet gave to a pod, from its own record."""
-    uid = machine.get("pod", name)["metadata"]["uid"]
-    checkpoint = json.loads(machine.execute("cat", "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"))
-    entries = [entry for entry in checkpoint["Data"]["PodDeviceEntries"] if entry["PodUID"] == uid]
-    return sorted(device for entry in entries for ids in entry["DeviceIDs"].values() for device in ids)
 
 
 @pytest.mark.parametrize("variables", [{}, EVERYTHING], ids=["plain", "everything"])
@@ -150,7 +142,7 @@ def test_a_pod_gets_gpus_of_one_numa_node(machine: Handle) -> None:
     running(machine, "pair")
     numa = numa_of(machine)
     assert set(numa.values()) == {0, 1}, "the driver shows two NUMA nodes"
-    assert len({numa[device] for device in given(machine, "pair")}) == 1
+    assert len({numa[device] for device in machine.allocated("pair")[GPU]}) == 1
     delete_pods(machine)
 
 
@@ -164,15 +156,15 @@ def test_a_pod_that_needs_gpus_of_two_numa_nodes_is_rejected(machine: Handle) ->
 def test_a_kubelet_that_restarts_leaves_gpu_pods_running(machine: Handle) -> None:
     start(machine, "stays")
     running(machine, "stays")
-    before, had = status(machine, "stays")["containerStatuses"][0], given(machine, "stays")
+    before, had = status(machine, "stays")["containerStatuses"][0], machine.allocated("stays")[GPU]
     machine.execute("systemctl", "restart", "kubelet")
     wait_for("the node's GPUs after the restart", lambda: machine.gpus() == 4)
     start(machine, "next")
     running(machine, "next")
     after = status(machine, "stays")["containerStatuses"][0]
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
-    assert given(machine, "stays") == had
-    assert not set(had) & set(given(machine, "next"))
+    assert machine.allocated("stays")[GPU] == had
+    assert not set(had) & set(machine.allocated("next")[GPU])
     delete_pods(machine)
 
 
@@ -185,7 +177,7 @@ def health(machine: Handle, name: str) -> dict[str, str]:
 def test_a_fault_shows_in_the_status_of_the_pod_that_has_the_gpu(machine: Handle) -> None:
     start(machine, "sick")
     running(machine, "sick")
-    (device,) = given(machine, "sick")
+    (device,) = machine.allocated("sick")[GPU]
     wait_for("the device's health in the pod's status", lambda: health(machine, "sick") == {device: "Healthy"})
     uuids = re.findall(r"GPU-[0-9a-f-]{36}", machine.execute("nvidia-smi", "-L"))
     index = str(uuids.index(device))
@@ -204,7 +196,7 @@ def test_a_pod_gets_its_gpu_as_a_cdi_device_from_the_kubelet(machine: Handle) ->
     wait_for("all GPUs", lambda: machine.gpus() == 4)
     start(machine, "cdi", script=pods.SHOW_GPUS)
     wait_for("the driver's answer in the pod", lambda: pods.gpus_shown(machine.kubectl("logs", "cdi")))
-    devices = given(machine, "cdi")
+    devices = machine.allocated("cdi")[GPU]
     assert pods.gpus_shown(machine.kubectl("logs", "cdi")) == devices
     # what the kubelet handed to containerd
     container = status(machine, "cdi")["containerStatuses"][0]["containerID"].removeprefix("containerd://")

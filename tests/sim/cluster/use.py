@@ -74,6 +74,17 @@ class Handle:
         found = json.loads(self.kubectl("version", "-o", "json"))["serverVersion"]
         return int(found["major"]), int(re.sub(r"\D", "", found["minor"]))
 
+    def allocated(self, pod: str) -> dict[str, list[str]]:
+        """Resource -> devices that the kubelet gave to a pod, in its own record."""
+        uid = self.get("pod", pod)["metadata"]["uid"]
+        checkpoint = json.loads(self.execute("cat", "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"))
+        found: dict[str, list[str]] = {}
+        for entry in (entry for entry in checkpoint["Data"]["PodDeviceEntries"] if entry["PodUID"] == uid):
+            ids = entry["DeviceIDs"]  # by NUMA node, but for old releases
+            given = [item for items in ids.values() for item in items] if isinstance(ids, dict) else ids
+            found.setdefault(entry["ResourceName"], []).extend(given)
+        return found
+
     def gpus(self, kind: str = "allocatable") -> int:
         """The node's nvidia.com/gpu in ``capacity`` or ``allocatable``; 0 where it has none."""
         return int(self.get("node", self.node)["status"][kind].get("nvidia.com/gpu", "0"))
