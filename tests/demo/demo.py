@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 import textwrap
-import time
 
 from tests.demo import pods
-from tests.sim.cluster import binaries, cluster, docker, wait
+from tests.engines import EngineError
+from tests.sim.cluster import binaries, cluster, docker, progress, wait
 from tests.sim.cluster.use import Handle, wait_for
 
 SPEC = cluster.Spec("demo", gpus=2)
 RULE = "─" * 100
-STARTED = time.monotonic()
-
-
-def say(message: str) -> None:
-    print(f"[{time.monotonic() - STARTED:5.0f} s] {message}", flush=True)
+say = progress.timed(sys.stdout)
 
 
 def show(title: str, command: str, output: str) -> None:
@@ -74,7 +70,7 @@ def main() -> int:
             return run.returncode
         say(f"site.yml: {run.seconds:.0f} s, changed={run.changed}")
         show_result(handle)
-    except (docker.DockerError, binaries.BinariesError, wait.NotReadyError) as error:
+    except (docker.DockerError, binaries.BinariesError, EngineError, wait.NotReadyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     say("done")

@@ -6,26 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e import versions
-from tests.sim.cluster import cluster
+from tests.sim.cluster import cluster, progress
 from tests.sim.cluster.use import ROOT, Handle, wait_for
 
 
 @contextmanager
 def fresh_cluster(spec: cluster.Spec) -> Iterator[Handle]:
     """A new cluster and its first node; progress goes to the terminal. KUBEGPU_E2E_KEEP=1 leaves it running."""
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{spec.name} {time.monotonic() - started:5.0f} s] {message}", file=sys.__stderr__, flush=True)
-
     cluster.down(spec.name)
-    yield Handle(cluster.up(spec, say), spec.node_name(1))
+    yield Handle(cluster.up(spec, progress.timed(sys.__stderr__, spec.name)), spec.node_name(1))
     versions.record(spec.node_name(1))
     if not os.environ.get("KUBEGPU_E2E_KEEP"):
         cluster.down(spec.name)

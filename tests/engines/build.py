@@ -8,25 +8,20 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.sim.cluster import paths
 from tests.sim.cluster.lock import alone
+from tests.sim.cluster.progress import Say
 
-from . import golang
+from . import EngineError, golang
 from .catalogue import ENGINES, Engine
 
-Say = Callable[[str], None]
 PROGRESS_SECONDS = 60
 
 
-class BuildError(RuntimeError):
-    """An engine that cannot be built here; the text ends with the Go command's last words."""
-
-
 def ensure(name: str, say: Say) -> Path:
-    """The folder with the programs of an engine of the catalogue. Raises BuildError, golang.GoError."""
+    """The folder with the programs of an engine of the catalogue. Raises EngineError."""
     engine = ENGINES[name]
     folder = place(engine)
     with alone(f"engine-{name}"):
@@ -71,7 +66,7 @@ def _build(engine: Engine, folder: Path, say: Say) -> None:
         for file in files:
             shutil.copyfile(source / file, partial / Path(file).name)
     if not _complete(engine, partial):
-        raise BuildError(f"{engine.name}: the build left {sorted(path.name for path in partial.iterdir())}")
+        raise EngineError(f"{engine.name}: the build left {sorted(path.name for path in partial.iterdir())}")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     say(f"{engine.name}: built in {time.monotonic() - started:.0f} s")
@@ -80,7 +75,7 @@ def _build(engine: Engine, folder: Path, say: Say) -> None:
 def _go(command: list[str | Path], engine: Engine, environment: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=engine.folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise BuildError(f"{engine.name}: go {command[1]}: {done.stderr.strip()[-2000:]}")
+        raise EngineError(f"{engine.name}: go {command[1]}: {done.stderr.strip()[-2000:]}")
     return done.stdout
 
 
@@ -101,4 +96,4 @@ def _watched(command: list[str | Path], engine: Engine, environment: dict[str, s
             say(f"{engine.name}: {len(lines)} of at most {wanted} packages compiled")
     reader.join()
     if returncode != 0:
-        raise BuildError(f"{engine.name}: go build: {''.join(lines[-20:])[-2000:]}")
+        raise EngineError(f"{engine.name}: go build: {''.join(lines[-20:])[-2000:]}")

@@ -1,4 +1,4 @@
-"""What is built: a folder beside this file has the module (go.mod, go.sum), an entry here how its programs are made."""
+"""What is built: a sub-folder has the module (go.mod, go.sum), an entry here how its programs are made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Engine:
     renamed: dict[str, str] = field(default_factory=dict)
     """Names that Go gives a program -> the names that it is known by."""
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Module -> files of it that belong to the programs; they are kept beside them, without their folders."""
+    """Module -> files of it that belong to the programs; they are kept in the same folder."""
     minutes: float = 1
     """How long a build takes on two cores with nothing cached, about."""
 
@@ -102,3 +102,10 @@ _ENGINES = (
 )
 
 ENGINES = {engine.name: engine for engine in _ENGINES}
+
+
+def series(kind: str) -> dict[str, str]:
+    """Minor releases of a kind (kubernetes, containerd …) -> names of engines, the newest first."""
+    found = {name[len(kind) + 1 :]: name for name in ENGINES if name.rpartition("-")[0] == kind}
+    newest_first = sorted(found, key=lambda minor: [int(part) for part in minor.split(".")], reverse=True)
+    return {minor: found[minor] for minor in newest_first}

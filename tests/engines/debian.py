@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.engines import EngineError
 from tests.sim.cluster import paths
 
 CONTAINERD = {"1.6": "bookworm", "1.7": "trixie", "2": "sid"}
@@ -23,10 +24,6 @@ DOCKER = {"26": "trixie", "28": "sid"}
 """Series of Docker Engine -> the suite that has it."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-
-
-class EngineError(RuntimeError):
-    """An engine that cannot be had here; the text tells why."""
 
 
 def containerd(series: str, fetch: bool = True) -> Path:

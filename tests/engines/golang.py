@@ -10,25 +10,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.sim.cluster import paths
+from tests.sim.cluster.progress import Say
 
-from . import debian
-
-Say = Callable[[str], None]
+from . import EngineError, debian
 
 SUITE, SERIES = "trixie", "1.24"
 """Where Debian's own Go comes from: release 13, whose Go needs a C library no later than Debian 12 has."""
 
 
-class GoError(RuntimeError):
-    """No Go command can be had here; the text tells why and what to do."""
-
-
 def ensure(say: Say) -> Path:
-    """A Go command that can fetch the pinned releases. Raises GoError."""
+    """A Go command that can fetch the pinned releases. Raises EngineError."""
     if (found := shutil.which("go")) and _fetches_releases(Path(found)):
         return Path(found)
     root = paths.cache() / "go" / f"debian-{SERIES}"
@@ -37,8 +31,10 @@ def ensure(say: Say) -> Path:
         say(f"no Go >= 1.21 in PATH: unpacking Debian's {SERIES} into the cache")
         try:
             debian.unpack([f"golang-{SERIES}-go", f"golang-{SERIES}-src"], SUITE, root)
-        except debian.EngineError as error:
-            raise GoError(f"install Go 1.21 or later (https://go.dev/doc/install), none is here: {error}") from error
+        except EngineError as error:
+            raise EngineError(
+                f"install Go 1.21 or later (https://go.dev/doc/install), none is here: {error}"
+            ) from error
         # The package has its sources and its pack tools in places of their own, linked by absolute paths.
         home = root / "usr/lib" / f"go-{SERIES}"
         for link in [path for path in home.iterdir() if path.is_symlink()]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 
-from . import binaries, cluster, docker, images, programs, wait
+from tests.engines import EngineError
+
+from . import binaries, cluster, docker, images, progress, wait
 
 
 def main() -> int:
@@ -25,11 +26,7 @@ def main() -> int:
     commands.add_parser("binaries", help="get Kubernetes' binaries and print their folder")
     arguments = parser.parse_args()
 
-    started = time.monotonic()
-
-    def say(message: str) -> None:
-        print(f"[{time.monotonic() - started:5.0f} s] {message}", file=sys.stderr, flush=True)
-
+    say = progress.timed(sys.stderr)
     try:
         if arguments.command == "up":
             spec = cluster.Spec(
@@ -47,7 +44,7 @@ def main() -> int:
             images.ensure(say)
         else:
             print(binaries.ensure(say))
-    except (docker.DockerError, binaries.BinariesError, programs.ProgramsError, wait.NotReadyError) as error:
+    except (docker.DockerError, binaries.BinariesError, EngineError, wait.NotReadyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -9,20 +9,20 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.engines import build, golang
-from tests.engines.catalogue import ENGINES
+from tests.engines import EngineError, build
+from tests.engines.catalogue import ENGINES, series
 
 from . import docker, images, names, paths
+from .progress import Say
 
 PROGRAMS = ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 RELEASE_URL = "https://dl.k8s.io/release/{version}/bin/linux/amd64/{program}"
 
-MODULES = {name.partition("-")[2]: name for name in ENGINES if name.startswith("kubernetes-")}
+MODULES = series("kubernetes")
 """Minor releases that can be built from Go modules -> the engine of the catalogue."""
-NEWEST = max(MODULES, key=lambda minor: [int(part) for part in minor.split(".")])
+NEWEST = next(iter(MODULES))
 DEBIAN = "1.20"
 """The minor release whose source Debian 12 has."""
 DEBIAN_VERSION = "v1.20.2"
@@ -32,14 +32,14 @@ class BinariesError(RuntimeError):
     """No source of Kubernetes binaries worked."""
 
 
-def ensure(say: Callable[[str], None]) -> Path:
+def ensure(say: Say) -> Path:
     """The folder that holds PROGRAMS, ready to run.
 
     $KUBEGPU_K8S_BIN names such a folder. Else $KUBEGPU_K8S_VERSION is a minor release of MODULES or DEBIAN (default:
     NEWEST), or an exact release as v1.36.3. Sources in order: the official release, checked against its published
-    SHA-256; a build from Go modules (NEWEST: about 12 minutes on two cores); for 1.20, and where nobody asked for a
-    release and there is no other source, a build of Debian's source package (about 5 minutes). All but the first are
-    kept in the cache.
+    SHA-256; a build from Go modules (NEWEST: about 12 minutes on two cores); for 1.20, or where no release was asked
+    for and there is no other source, a build of Debian's source package (about 5 minutes). All but the first are kept
+    in the cache.
     """
     if given := os.environ.get("KUBEGPU_K8S_BIN"):
         folder = Path(given).resolve()
@@ -67,7 +67,7 @@ def ensure(say: Callable[[str], None]) -> Path:
         return _build(say)
     try:
         return build.ensure(MODULES[wanted], say)
-    except (build.BuildError, golang.GoError) as error:
+    except EngineError as error:
         if asked:
             raise BinariesError(str(error)) from error
         say(f"{error}; falling back to Debian's {DEBIAN}: tests that need a newer Kubernetes are skipped")
@@ -85,7 +85,7 @@ def _complete(folder: Path) -> bool:
     return all(os.access(folder / program, os.X_OK) for program in PROGRAMS)
 
 
-def _released(version: str, say: Callable[[str], None]) -> Path:
+def _released(version: str, say: Say) -> Path:
     folder = paths.cache() / "kubernetes" / version
     if _complete(folder):
         return folder
@@ -120,7 +120,7 @@ def _debian_folder() -> Path:
     return paths.cache() / "kubernetes" / "debian"
 
 
-def _build(say: Callable[[str], None]) -> Path:
+def _build(say: Say) -> Path:
     say(f"building Kubernetes {DEBIAN} from Debian's source package, about 5 minutes on two cores")
     folder = _debian_folder()
     images.ensure_debian(lambda message: None)

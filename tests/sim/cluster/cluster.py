@@ -7,7 +7,7 @@ import ipaddress
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from tests.sim.toolkit import repository
 
 from . import binaries, docker, images, kubernetes, names, paths, pki, programs
 from .lock import alone
+from .progress import Say
 from .wait import NotReadyError, wait_for
 
 LABEL = "io.kubegpu.sim.cluster"
@@ -34,8 +35,6 @@ INTO_CRIO = [
     "sh", "-ec", 'cat > "$0"; skopeo copy -q "docker-archive:$0" "containers-storage:$1"; rm "$0"', "/tmp/image.tar",
     f"docker.io/{images.BASE}",
 ]  # fmt: skip
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

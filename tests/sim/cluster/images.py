@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from . import docker, names, paths
 from .lock import alone
+from .progress import Say
 
 DEBIAN = names.image("debian")
 BASE = names.image("base")
@@ -17,7 +17,6 @@ PAUSE = names.image("pause")
 NODE = names.image("node")
 CRIO_NODE = names.image("crio-node")
 
-Say = Callable[[str], None]
 
 # As Debian's slim images are made: images are loaded into every node, and more than once, so each megabyte counts.
 LEFT_OUT = ("doc", "info", "locale", "man")

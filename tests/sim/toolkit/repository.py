@@ -6,17 +6,15 @@ python -m tests.sim.toolkit.repository      # prints the folder that a node's re
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.engines import build
 from tests.sim.cluster import docker, images, names, paths
 from tests.sim.cluster.lock import alone
+from tests.sim.cluster.progress import Say
 
 ENGINES = {"1.17.8-1": "nvidia-container-toolkit-1.17", "1.20.2-1": "nvidia-container-toolkit-1.20"}
 """Version of the packages -> the engine whose programs they have; as contents.PROGRAMS."""
-
-Say = Callable[[str], None]
 
 
 def ensure(say: Say) -> Path:
@@ -28,7 +26,7 @@ def ensure(say: Say) -> Path:
 
 
 def apt(outdir: Path, say: Say) -> Path:
-    """An apt repository in outdir/srv, its private key beside it."""
+    """An apt repository in outdir/srv, its private key in outdir."""
     images.ensure(say)
     return _built(images.NODE, "build_repo.py", ["--architecture", "amd64"], outdir, say)
 

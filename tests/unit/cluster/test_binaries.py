@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import build
+from tests.engines import EngineError, build
 from tests.sim.cluster import binaries, paths
 
 VERSION = "v1.99.0"
@@ -79,14 +79,14 @@ def test_nor_by_a_build_that_is_in_the_cache(release: Path, monkeypatch: pytest.
     built = complete(build.place(newest), newest.version)
     old = complete(paths.cache() / "kubernetes" / "debian", binaries.DEBIAN_VERSION)
     assert binaries.version(binaries.ensure(silent)) == (1, 99)
-    # where nobody asked for a release the build of the newest serves, and spares the attempt to download one
+    # where no release was asked for, the build of the newest serves and spares the attempt to download one
     monkeypatch.delenv("KUBEGPU_K8S_VERSION")
     assert binaries.ensure(silent) == built
     monkeypatch.setenv("KUBEGPU_K8S_VERSION", binaries.DEBIAN)
     assert binaries.ensure(silent) == old
 
 
-def test_a_release_that_nobody_publishes_is_built(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_cannot_be_downloaded_is_built(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBEGPU_K8S_VERSION", binaries.NEWEST)
     monkeypatch.setattr(binaries, "RELEASE_URL", binaries.RELEASE_URL.replace("{program}", "none/{program}"))
     asked: list[str] = []
@@ -96,11 +96,11 @@ def test_a_release_that_nobody_publishes_is_built(release: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("asked", [None, binaries.NEWEST])
-def test_debians_release_stands_in_only_where_nobody_asked_for_another(
+def test_debians_release_serves_only_where_no_other_was_asked_for(
     release: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
 ) -> None:
     def refuse(name: str, say: object) -> Path:
-        raise build.BuildError(f"{name}: go build: no space left on device")
+        raise EngineError(f"{name}: go build: no space left on device")
 
     monkeypatch.setattr(build, "ensure", refuse)
     monkeypatch.setattr(binaries, "RELEASE_URL", binaries.RELEASE_URL.replace("{program}", "none/{program}"))
