@@ -107,7 +107,7 @@ API_VERSIONS = {
     "ClusterRole": _RBAC,
     "ClusterRoleBinding": _RBAC,
 }
-# the daemon's agent writes these to the node: files/devplugin/src/nvidia_devplugin/agent/decide.py
+# the daemon's agent writes these to the node: files/devplugin/src/nvidia_devplugin/agent/node_changes.py
 _OWNED = "kubegpu.nvidia/labels"
 _ANNOTATIONS = {
     _OWNED: "labels",

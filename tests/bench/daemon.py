@@ -61,7 +61,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES), st
 
 import grpc  # noqa: E402
 
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb  # noqa: E402
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb  # noqa: E402
 from tests.bench.calls import cpu_seconds  # noqa: E402
 from tests.sim.nvml import nvmlsim  # noqa: E402
 from tests.unit.devplugin.kubelet_stub import KubeletStub  # noqa: E402

@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "files/devplugin/src"))
 
+from nvidia_devplugin.devices.placement import Placement
 from nvidia_devplugin.model import AdvertisedDevice, Gpu, Link, Topology
-from nvidia_devplugin.preference import Placement
 
 MESH = {  # how many NVLinks join the GPUs of a machine with eight V100
     (0, 1): 1, (0, 2): 1, (0, 3): 2, (0, 4): 2, (1, 2): 2, (1, 3): 1, (1, 5): 2, (2, 3): 2,

@@ -20,16 +20,16 @@ import threading
 import time
 from pathlib import Path
 
-from nvidia_devplugin.config import Config
-from nvidia_devplugin.devices import Devices
-from nvidia_devplugin.labelling import NodeLabels
-from nvidia_devplugin.labels import Machine as Firmware
-from nvidia_devplugin.memory import Memory
-from nvidia_devplugin.metrics import Metrics
+from nvidia_devplugin.config.settings import Config
+from nvidia_devplugin.gpu_tracker import Devices
+from nvidia_devplugin.health.fault_store import FaultStore
+from nvidia_devplugin.health.policy import FATAL, Policy
+from nvidia_devplugin.http.metrics import Metrics
+from nvidia_devplugin.kubelet.plugin import DevicePlugin
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.labels.feature_labels import Machine as Firmware
+from nvidia_devplugin.labels.label_writer import NodeLabels
 from nvidia_devplugin.model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Resource, XidEvent
-from nvidia_devplugin.plugin import DevicePlugin
-from nvidia_devplugin.policy import FATAL, Policy
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
 
 GPUS = tuple(Gpu(i, f"GPU-{i:08x}", i, "NVIDIA H100 80GB HBM3", 2**36, f"00000000:{i:02X}:00.0") for i in range(8))
 XIDS = (13, 31, 43, 48, 63, 74, 79, 92, 94, 119, 999)
@@ -53,7 +53,7 @@ class Machine:
     def born(self) -> None:
         """A daemon that starts, and knows what the one before wrote down."""
         self.published: dict[str, Fault] = {}
-        self.memory = Memory(self.directory)
+        self.memory = FaultStore(self.directory)
         self.plugin = DevicePlugin("nvidia.com/gpu", Config())
         self.metrics = Metrics("soak", list)
         self.labels = NodeLabels(Config(), lambda _product, _buses: Firmware(), lambda: self.now)

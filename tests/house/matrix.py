@@ -56,7 +56,7 @@ CELLS = (
     Cell("kubernetes-1.37", (*ESSENTIALS, *_e2e("newest", "leak", "report", "driver_check"))),
     Cell("kubernetes-1.35", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.35", "KUBEGPU_SIM_CONTAINERD": "1.7"}),
     Cell("kubernetes-1.20", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.20", "KUBEGPU_SIM_CONTAINERD": "image"}),
-    Cell("errors", ("tests/unit/devplugin/test_sweep.py", "tests/unit/plugins/module_utils/gpu/test_sweep.py")),
+    Cell("errors", ("tests/unit/devplugin/nvml/test_sweep.py", "tests/unit/plugins/module_utils/gpu/test_sweep.py")),
     Cell("debian-13", _e2e("chain"), {"KUBEGPU_SIM_SUITE": "trixie"}),
     Cell("toolkit", _e2e("toolkit_modes", "toolkit_cdi")),
     Cell("containerd", _e2e("containerd_runtime")),

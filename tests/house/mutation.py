@@ -33,7 +33,10 @@ class Room:
 
 
 ROOMS = {
-    "allocation": Room(f"{DAEMON}/allocation.py", ("devplugin/test_allocation.py", "devplugin/test_resources.py")),
+    "allocation": Room(
+        f"{DAEMON}/devices/allocation.py",
+        ("devplugin/devices/test_allocation.py", "devplugin/devices/test_resources.py"),
+    ),
     "chain": Room("plugins/filter/verify_chain.py", ("plugins/filter/test_verify_chain.py",)),
     "containerd": Room(
         f"{CONFIGS}/containerd_config.py",
@@ -44,20 +47,24 @@ ROOMS = {
         (f"{CONFIGS}/test_docker_daemon.py", f"{CONFIGS}/test_flags_pending_memory.py"),
     ),
     "health": Room(
-        f"{DAEMON}/health.py", ("devplugin/test_health.py", "devplugin/test_recovery.py", "devplugin/test_resources.py")
+        f"{DAEMON}/health/state.py",
+        ("devplugin/health/test_state.py", "devplugin/health/test_recovery.py", "devplugin/devices/test_resources.py"),
     ),
     "json": Room(f"{CONFIGS}/json_text.py", (f"{CONFIGS}/test_docker_daemon.py",)),
     "kubelet": Room("plugins/plugin_utils/kubelet/facts.py", ("plugins/plugin_utils/kubelet/test_facts.py",)),
-    "labels": Room(f"{DAEMON}/labels.py", ("devplugin/test_labels.py",)),
+    "labels": Room(f"{DAEMON}/labels/feature_labels.py", ("devplugin/labels/test_feature_labels.py",)),
     "plan": Room("plugins/filter/device_plugin_plan.py", ("plugins/filter/test_device_plugin_plan.py",)),
     "pods": Room(f"{UTILS}/kubernetes/pods.py", ("plugins/module_utils/kubernetes", "plugins/filter")),
-    "policy": Room(f"{DAEMON}/policy.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
-    "preference": Room(f"{DAEMON}/preference.py", ("devplugin/test_preference.py",)),
-    "recovery": Room(f"{DAEMON}/recovery.py", ("devplugin/test_recovery.py", "devplugin/test_health.py")),
-    "resources": Room(f"{DAEMON}/resources.py", ("devplugin/test_resources.py",)),
+    "policy": Room(
+        f"{DAEMON}/health/policy.py", ("devplugin/health/test_recovery.py", "devplugin/health/test_state.py")
+    ),
+    "preference": Room(f"{DAEMON}/devices/placement.py", ("devplugin/devices/test_placement.py",)),
+    "recovery": Room(
+        f"{DAEMON}/health/recovery.py", ("devplugin/health/test_recovery.py", "devplugin/health/test_state.py")
+    ),
+    "resources": Room(f"{DAEMON}/devices/resources.py", ("devplugin/devices/test_resources.py",)),
     "shape": Room(f"{UTILS}/gpu/shape.py", ("plugins/module_utils/gpu/test_shape.py",)),
     "toml": Room(f"{CONFIGS}/toml_text.py", (f"{CONFIGS}/test_containerd_config.py", f"{CONFIGS}/test_crio_config.py")),
-    "values": Room(f"{DAEMON}/values.py", ("devplugin/test_values.py", "devplugin/test_config.py")),
 }
 
 

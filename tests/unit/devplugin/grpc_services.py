@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 
 
 class RegistrationServicer(Protocol):

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 from tests.unit.devplugin import grpc_services
 
 TIMEOUT = 30.0

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from nvidia_devplugin.proto import podresources_pb2 as pb
+from nvidia_devplugin.kubelet.proto import podresources_pb2 as pb
 
 
 class PodResourcesStub:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from nvidia_devplugin import kubelet
-from nvidia_devplugin.kubelet import RECHECK_SECONDS, Registration
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet import registration as kubelet
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet.registration import RECHECK_SECONDS, Registration
 from tests.unit.devplugin.virtual_time import run
 
 HOUR = 3600.0

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import nvidia_devplugin
-from nvidia_devplugin.app import supervise
-from nvidia_devplugin.config import Config
-from nvidia_devplugin.devices import Devices, FatalError
+from nvidia_devplugin.config.settings import Config
+from nvidia_devplugin.daemon import supervise
+from nvidia_devplugin.gpu_tracker import Devices, FatalError
+from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
-from nvidia_devplugin.policy import Policy
 from tests.unit.devplugin.strategies import gpu
 
 GONE = DriverGone(Fault("driver_not_loaded", "the module is not loaded"), "modprobe nvidia")
@@ -119,7 +119,7 @@ async def test_a_signal_is_a_good_reason():
 def test_a_second_signal_ends_the_process_at_once(second):
     program = f"""
 import asyncio, os
-from nvidia_devplugin.app import _stop_on_signals
+from nvidia_devplugin.daemon import _stop_on_signals
 async def main():
     stopping = _stop_on_signals(asyncio.get_running_loop())
     os.kill(os.getpid(), {signal.SIGTERM:d})

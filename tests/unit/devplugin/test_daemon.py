@@ -69,7 +69,7 @@ async def test_allocate_refuses_unknown_and_unhealthy_devices_with_a_reason(kube
 
 
 async def test_preferred_allocation_over_the_wire(kubelet, start):
-    from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+    from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 
     await kubelet.start()
     await start()
@@ -180,7 +180,7 @@ async def test_a_refused_registration_is_tried_again(kubelet, start):
 
 
 async def test_a_cancelled_stream_takes_no_update_from_the_next(kubelet, start, driver):
-    from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+    from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 
     await kubelet.start()
     await start()

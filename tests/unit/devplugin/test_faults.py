@@ -9,18 +9,18 @@ from pathlib import Path
 import grpc
 import pytest
 
-from nvidia_devplugin.health import HealthState, update
-from nvidia_devplugin.memory import Memory
+from nvidia_devplugin.health.fault_store import FaultStore
+from nvidia_devplugin.health.policy import Policy
+from nvidia_devplugin.health.state import HealthState, update
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 from nvidia_devplugin.model import Inventory, XidEvent
-from nvidia_devplugin.policy import Policy
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
 from tests.unit.devplugin.strategies import gpu
 from tests.unit.devplugin.test_daemon import healthy
 
 RESOURCE = "nvidia.com/gpu"
 IMPATIENT = (
     "-c",
-    "import functools, nvidia_devplugin.app as app, nvidia_devplugin.__main__ as main;"
+    "import functools, nvidia_devplugin.daemon as app, nvidia_devplugin.__main__ as main;"
     "app._HANG_SECONDS = 0.4;"  # what is a minute in earnest
     "app.DriverWatch = functools.partial(app.DriverWatch, poll_seconds=0.1);"
     "main.entry()",
@@ -194,7 +194,7 @@ def faulty(*indices: int) -> HealthState:
 
 def test_two_writers_of_one_memory_never_mix(tmp_path, monkeypatch, caplog):
     """The second writes while the first is between its file and the file's name."""
-    one, other = Memory(tmp_path), Memory(tmp_path)
+    one, other = FaultStore(tmp_path), FaultStore(tmp_path)
     replace, pending = Path.replace, [other]
 
     def interrupted(path, target):
@@ -206,13 +206,13 @@ def test_two_writers_of_one_memory_never_mix(tmp_path, monkeypatch, caplog):
     one.keep(faulty(0))
     assert not pending
     assert caplog.text == ""
-    assert set(Memory(tmp_path).recall().records) == {gpu(0).uuid}
+    assert set(FaultStore(tmp_path).recall().records) == {gpu(0).uuid}
     assert [path.name for path in tmp_path.iterdir()] == ["health.json"]
 
 
 def test_what_a_writer_left_that_was_killed_is_swept(tmp_path):
-    Memory(tmp_path).keep(faulty(0))
+    FaultStore(tmp_path).keep(faulty(0))
     for name in ("health.0123456789ab.new", "health.new"):
         (tmp_path / name).write_text("{")
-    assert set(Memory(tmp_path).recall().records) == {gpu(0).uuid}
+    assert set(FaultStore(tmp_path).recall().records) == {gpu(0).uuid}
     assert [path.name for path in tmp_path.iterdir()] == ["health.json"]

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from nvidia_devplugin.health import HealthState, update
-from nvidia_devplugin.labels import Node, labels
+from nvidia_devplugin.config.resource_rules import Rules
+from nvidia_devplugin.devices.resources import layout
+from nvidia_devplugin.health.policy import Policy
+from nvidia_devplugin.health.state import HealthState, update
+from nvidia_devplugin.kubelet.plugin import response
+from nvidia_devplugin.labels.feature_labels import Node, labels
 from nvidia_devplugin.model import EccEvent, Inventory, XidEvent
-from nvidia_devplugin.nvml import NvmlSession, NvmlUnavailableError, WaitFailedError
-from nvidia_devplugin.plugin import response
-from nvidia_devplugin.policy import Policy
-from nvidia_devplugin.resources import layout
-from nvidia_devplugin.rules import Rules
+from nvidia_devplugin.nvml.session import NvmlSession, NvmlUnavailableError, WaitFailedError
 
 ERRORS = st.integers(1, 40).map(pynvml.NVMLError) | st.just(pynvml.NVMLError(999))
 NOT_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")  # what pynvml raises for it

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import nvidia_devplugin
-from nvidia_devplugin.options import OPTIONS
+from nvidia_devplugin.config.options import OPTIONS
 
 README = Path(nvidia_devplugin.__file__).parents[2] / "README.md"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from nvidia_devplugin.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
 
 RESOURCE = "nvidia.com/gpu"
 

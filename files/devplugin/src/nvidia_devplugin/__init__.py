@@ -1,7 +1,8 @@
 """A Kubernetes device plugin for NVIDIA GPUs.
 
-Data flows one way: nvml -> model -> resources -> plugin -> kubelet; events take the same way through health. The rooms
-model, config, resources, allocation, preference and health decide and touch nothing: no socket, no clock, no library.
+nvml reads the driver, health judges, devices decides what is offered and handed out, kubelet serves it; labels, http and
+control tell others, agent writes to the Kubernetes API. daemon.py connects them. The import contract in pyproject.toml
+says which package may import which.
 """
 
 __version__ = "0.1.0"

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from . import __version__, lean, logs
-from .config import ConfigError, load, resolve
-from .options import OPTIONS
+from . import __version__
+from .config.options import OPTIONS
+from .config.settings import ConfigError, load, resolve
+from .log import set_up
 
 COMMANDS = ("validate", "devices", "labels", "ack")
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_agent(arguments[1:])
     command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else ""
     if command:
-        from .commands import run as run_command
+        from .cli.commands import run as run_command
 
         return run_command(command, arguments, parser())
     flags = vars(parser().parse_args(arguments))
@@ -72,12 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"nvidia-devplugin: {error}", file=sys.stderr)
         return 2
-    logs.set_up(config.log_level, config.log_format)
-    lean.leave_out()
+    set_up(config.log_level, config.log_format)
     import asyncio
     from functools import partial
 
-    from .app import run
+    from .daemon import run
 
     return asyncio.run(run(config, partial(resolve, env=dict(os.environ), flags=flags)))
 

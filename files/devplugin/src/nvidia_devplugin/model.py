@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from .values import dataclass
+from dataclasses import dataclass
 
 HEALTHY = "Healthy"
 UNHEALTHY = "Unhealthy"

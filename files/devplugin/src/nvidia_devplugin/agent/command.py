@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .. import logs
+from ..log import FORMATS, LEVELS, Logger, set_up
+from .agent import Agent, remove
 from .api import Api, ApiError, Place, UnreachableError
 from .daemon import Daemon
-from .decide import FEATURES
-from .run import Agent, remove
+from .node_changes import FEATURES
 
-log = logs.Logger("agent")
+log = Logger("agent")
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -34,8 +34,8 @@ def parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
                         help="where the daemon's control socket is [DP_CONTROL_DIR]")  # fmt: skip
     result.add_argument("--account-dir", type=Path, default=_ACCOUNT,
                         help="directory of the ServiceAccount's token and ca.crt")  # fmt: skip
-    result.add_argument("--log-level", choices=logs.LEVELS, default=env.get("DP_LOG_LEVEL", "info"))
-    result.add_argument("--log-format", choices=logs.FORMATS, default=env.get("DP_LOG_FORMAT", "text"))
+    result.add_argument("--log-level", choices=LEVELS, default=env.get("DP_LOG_LEVEL", "info"))
+    result.add_argument("--log-format", choices=FORMATS, default=env.get("DP_LOG_FORMAT", "text"))
     result.add_argument("--remove", action="store_true",
                         help="take away all that an agent wrote to the node, and end")  # fmt: skip
     return result
@@ -65,6 +65,6 @@ def main(argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
             print(f"nvidia-devplugin agent: {error}", file=sys.stderr)
             return 1
         return 0
-    logs.set_up(given.log_level, given.log_format)
+    set_up(given.log_level, given.log_format)
     log.info("starting", features=",".join(features), node=given.node_name, api=f"{host}:{port}")
     Agent(given.node_name, features, lambda: Api(place), Daemon(given.control_dir)).run()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ngh2
 
-from ..logs import Logger
+from ..log import Logger
 from ..sockets import bound
 from .authority import Authorities
 from .framing import Body, framed

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.kubegpu.nvidia.plugins.filter.expected_resources import expected_resources
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.devices.expected import chosen, resources
-from nvidia_devplugin.config import ConfigError, parse, resolve
+from nvidia_devplugin.config.settings import ConfigError, parse, resolve
+from nvidia_devplugin.devices.resources import layout
 from nvidia_devplugin.model import Gpu, MigDevice
-from nvidia_devplugin.resources import layout
 
 GPU = "nvidia.com/gpu"
 MODELS = ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-40GB", "Tesla T4"]

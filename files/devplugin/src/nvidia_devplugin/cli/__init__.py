@@ -1,0 +1,1 @@
+"""The commands that end by themselves: validate, devices, labels, ack."""

@@ -1,0 +1,1 @@
+"""GPUs and settings in, resources, allocations and placement out. Pure."""

@@ -1,0 +1,194 @@
+"""The current GPUs and their health, kept from the driver's updates and published to the plugins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from .config.settings import Config
+from .devices.resources import Layout, layout, remembered
+from .health import state as health_state
+from .health.policy import Policy
+from .health.state import HealthState
+from .log import Logger
+from .model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Resource, Topology, XidEvent
+
+log = Logger("devices")
+
+
+HANGS = Fault("driver_hangs", "the driver does not answer; look for XIDs 119, 79 and hung tasks in the kernel's log")
+"""A hang is not the end: at start a driver without persistence mode may take a minute to initialise its GPUs."""
+
+
+class FatalError(Exception):
+    """The daemon cannot go on; the message is for the operator."""
+
+
+class Publisher(Protocol):
+    """What takes the state: the fleet of plugins."""
+
+    def publish(self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None) -> None:
+        """Take this over as what is offered from now on."""
+
+
+class Devices:
+    """The current GPUs and their health, kept from the driver's updates and published to the plugins.
+
+    held: publish nothing before reconfigure(), since the settings that devices are named by are not known yet.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Publisher,
+        policy: Policy,
+        clock: Callable[[], float] = time.monotonic,
+        state: HealthState | None = None,
+        held: bool = False,
+    ) -> None:
+        self._config = config
+        self._held = held
+        self._fleet = fleet
+        self._policy = policy
+        self._gpus: tuple[Gpu, ...] = ()
+        self._clock = clock
+        self._health = state or HealthState()
+        self._topology: Topology | None = None
+        self._versions: tuple[str, tuple[int, int] | None] | None = None
+        self._layout = Layout(())
+        self._unreadable: tuple[str, ...] = ()
+        self._said_none = False
+        self._initialised = False  # NVML was usable once
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is nothing to advertise; None if there is."""
+        if any(resource.devices for resource in self._layout.resources):
+            return None
+        if self._health.driver:
+            return self._health.driver.message
+        return "; ".join(self._layout.problems) or ("no device to advertise" if self._gpus else "no GPU found")
+
+    @property
+    def shown(self) -> tuple[tuple[Gpu, ...], str, tuple[int, int] | None] | None:
+        """All GPUs, and the versions of driver and CUDA, as they were last seen; None before the driver answered, and
+        while nothing may be published."""
+        return None if self._versions is None or self._held else (self._gpus, *self._versions)
+
+    @property
+    def recovering(self) -> bool:
+        """Whether something waits for the driver's next check."""
+        return self._health.recovering
+
+    @property
+    def health(self) -> HealthState:
+        """The health of this moment; a value that does not change any more."""
+        return self._health
+
+    def acknowledge(self, name: str) -> str:
+        """An operator vouches for a GPU or MIG device, given by uuid or index (0, 0:1): from now on it is healthy.
+
+        The uuid. Raises ValueError with a message for the operator.
+        """
+        uuid = {index: uuid for uuid, index in self._named()}.get(name, name)
+        before = self._health
+        self._health = health_state.acknowledge(before, uuid, self._clock())
+        log.info("acknowledged", gpu=uuid)
+        self._publish(before)
+        return uuid
+
+    def reconfigure(self, config: Config, policy: Policy) -> None:
+        """Other settings from now on. The faults that were found stay, whatever the new policy makes of such."""
+        self._config, self._policy, self._held = config, policy, False
+        self._arrange()
+        self._publish(self._health)
+
+    def _publish(self, before: HealthState) -> None:
+        faults = self._health.faults()
+        self._log_health(before.faults(), faults)
+        if self._gpus and not self._held:
+            self._fleet.publish(self._layout.resources, faults, self._topology)
+
+    def apply(self, news: DriverUpdate) -> None:
+        """Take in one update. Raises FatalError if NVML cannot be used at start and that was not to be waited out."""
+        before, before_gpus, before_topology = self._health, self._gpus, self._topology
+        self._health = health_state.update(self._health, self._policy, news, self._clock())
+        if isinstance(news, DriverGone):
+            self._driver_gone(news, before)
+        elif isinstance(news, Inventory):
+            self._inventory(news, before)
+        elif isinstance(news, Topology):
+            self._topology = news
+        elif isinstance(news, EccEvent):
+            log.counted("ecc_double_bit", gpu=news.uuid, gi=news.gi, ci=news.ci)
+        else:
+            self._xid(news)
+        seen = before.known, before.faults(), before_gpus, before_topology
+        if (self._health.known, self._health.faults(), self._gpus, self._topology) == seen:
+            return  # a storm of events on a GPU that is unhealthy already tells the kubelet nothing
+        if self._gpus != before_gpus and not self._held:
+            self._arrange()
+        self._publish(before)
+
+    def _arrange(self) -> None:
+        """Find out what to advertise, and say what is wrong with it once."""
+        told = self._layout.problems
+        self._layout = layout(self._gpus, self._config.rules)
+        for problem in self._layout.problems:
+            if problem not in told:
+                log.error("device_problem", problem=problem)
+
+    def _named(self) -> list[tuple[str, str]]:
+        """uuid and index of all GPUs and MIG devices."""
+        named = [(gpu.uuid, str(gpu.index)) for gpu in self._gpus]
+        return named + [(mig.uuid, f"{gpu.index}:{mig.index}") for gpu in self._gpus for mig in gpu.mig]
+
+    def _log_health(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
+        for uuid, index in self._named():
+            fault = now.get(uuid)
+            if fault == before.get(uuid):
+                continue
+            if fault is not None:
+                log.warning("unhealthy", gpu=uuid, index=index, reason=fault.code, message=fault.message)
+            else:
+                log.info("healthy", gpu=uuid, index=index)
+
+    def _driver_gone(self, news: DriverGone, before: HealthState) -> None:
+        fail = self._config.fail_on_init_error and not self._held
+        if fail and not self._initialised and news.fault.code != HANGS.code:
+            raise FatalError(f"NVML cannot be used: {news.fault.message}. What to do: {news.hint}")
+        if before.driver != news.fault:
+            log.error("driver_unavailable", reason=news.fault.code, message=news.fault.message, hint=news.hint)
+
+    def _inventory(self, news: Inventory, before: HealthState) -> None:
+        self._initialised = True
+        self._versions = news.driver_version, news.cuda_version
+        new = [gpu for gpu in news.gpus if gpu.uuid not in before.known]
+        if before.driver is not None:
+            log.info("driver_available", driver=news.driver_version, gpus=len(news.gpus))
+        for gpu in new:
+            log.info(
+                "gpu_found", gpu=gpu.uuid, index=gpu.index, model=gpu.name, pci=gpu.pci_bus_id, numa=gpu.numa_node,
+                memory_mib=gpu.memory_bytes // 2**20, driver=news.driver_version,
+            )  # fmt: skip
+        if news.unreadable != self._unreadable:
+            self._unreadable = news.unreadable
+            for text in news.unreadable:
+                log.warning("gpu_unreadable", error=text)
+        self._gpus = remembered(self._gpus, news.gpus)
+        if not self._gpus and not self._said_none:
+            self._said_none = True
+            log.warning("no_gpu", driver=news.driver_version, hint="nothing is advertised until a GPU appears")
+
+    def _xid(self, event: XidEvent) -> None:
+        ignored = self._policy.ignores(event.xid)
+        log.counted(
+            "xid",
+            xid=event.xid,
+            gpu=event.uuid,
+            gi=event.gi,
+            ci=event.ci,
+            ignored=ignored,
+            message=self._policy.fault(event.xid).message,
+        )

@@ -1,0 +1,1 @@
+"""The node's labels, with the keys and values of GPU feature discovery."""

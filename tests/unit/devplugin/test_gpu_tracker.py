@@ -1,0 +1,194 @@
+"""MIG, sharing and renaming by the daemon as a process: what the kubelet sees, also while the machine changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from nvidia_devplugin.config.named_configs import Choice, ChoiceFile
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
+from tests.unit.devplugin.conftest import ROOT
+
+GPU = "nvidia.com/gpu"
+SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+
+
+def count(number):
+    return lambda devices: len(devices) == number
+
+
+def healthy(number):
+    return lambda devices: sum(health == "Healthy" for health in devices.values()) == number
+
+
+async def test_mixed_mig_is_one_plugin_for_each_resource_and_an_event_reaches_its_instance(kubelet, start, driver):
+    driver("mig", "1:3g.40gb,1g.10gb,1g.10gb")
+    await kubelet.start()
+    await start("--mig-strategy=mixed")
+    (whole,) = await kubelet.devices(GPU, count(1))
+    (large,) = await kubelet.devices(LARGE, count(1))
+    small = list(await kubelet.devices(SMALL, count(2)))
+    answer = await kubelet.allocate(SMALL, small[0])
+    assert dict(answer.envs) == {"NVIDIA_VISIBLE_DEVICES": small[0]}
+    assert small[0].startswith("MIG-")
+
+    driver("xid", 1, 94, 11, 0)  # the GPU instance of the first small one
+    devices = await kubelet.devices(SMALL, healthy(1))
+    hit = next(device for device, health in devices.items() if health == "Unhealthy")
+    with pytest.raises(grpc.aio.AioRpcError, match=rf"{hit} \(MIG device 1:\d\) is unhealthy: XID 94"):
+        await kubelet.allocate(SMALL, hit)
+    assert set(kubelet.endpoints[LARGE].devices.values()) == {"Healthy"}
+
+    driver("xid", 1, 79)  # the GPU and so all that is on it
+    await kubelet.devices(SMALL, healthy(0))
+    await kubelet.devices(LARGE, healthy(0))
+    assert kubelet.endpoints[GPU].devices == {whole: "Healthy"}
+    assert large in kubelet.endpoints[LARGE].devices
+
+
+async def test_mig_reconfigured_is_followed_and_stale_resources_go_to_zero(kubelet, start, driver):
+    driver("mig", "1:3g.40gb,1g.10gb")
+    await kubelet.start()
+    daemon = await start("--mig-strategy=mixed")
+    await kubelet.devices(LARGE, count(1))
+    driver("mig", "1:1g.10gb,1g.10gb,1g.10gb")
+    await kubelet.devices(SMALL, count(3))
+    await kubelet.withdrawn(LARGE)
+    driver("mig", "off")
+    await kubelet.withdrawn(SMALL)
+    await kubelet.devices(GPU, count(2))
+    await daemon.logged("advertised", resource=SMALL, devices=0, before=3)
+    assert len(kubelet.registrations) == 3, "one for each resource, and none again"
+
+
+async def test_single_refuses_what_is_not_uniform_until_it_is(kubelet, start, driver):
+    driver("mig", "0:3g.40gb,1g.10gb")
+    await kubelet.start()
+    daemon = await start("--mig-strategy=single")
+    await kubelet.withdrawn(GPU)
+    status, problem = await daemon.get("/readyz")
+    assert (status, problem.split(";")[0]) == (
+        503, "MIG strategy single: MIG is enabled on some GPUs but not on GPU 1",
+    )  # fmt: skip
+    driver("mig", "3g.40gb,3g.40gb")
+    devices = await kubelet.devices(GPU, count(4))
+    assert all(device.startswith("MIG-") for device in devices)
+    assert (await daemon.get("/readyz"))[0] == 200
+
+
+async def test_a_gpu_that_is_added_is_advertised(kubelet, start, driver):
+    await kubelet.start()
+    daemon = await start()
+    before = set(await kubelet.devices(GPU, count(2)))
+    driver("init", "--model", "H100", "--count", 3, "--device-nodes", "off", "--seed", "test")
+    assert before < set(await kubelet.devices(GPU, count(3)))
+    assert await daemon.terminate() == 0
+
+
+SHARED = """
+version: v1
+resources: {gpus: [{pattern: "*H100*", name: h100}]}
+sharing: {timeSlicing: {renameByDefault: true, resources: [{name: h100, replicas: 10}]}}
+kubegpu: {distinctGpus: true}
+"""
+
+
+async def test_time_slicing_renaming_and_distinct_gpus_together(kubelet, start, driver, tmp_path):
+    (tmp_path / "config.yaml").write_text(SHARED)
+    await kubelet.start()
+    await start("--config-file", str(tmp_path / "config.yaml"))
+    name = "nvidia.com/h100.shared"
+    devices = list(await kubelet.devices(name, count(20)))
+    first, second = devices[0].split("::")[0], devices[10].split("::")[0]
+    request = pb.PreferredAllocationRequest()
+    request.container_requests.add(available_deviceIDs=devices, allocation_size=2)
+    answer = await kubelet.endpoints[name].stub.GetPreferredAllocation(request)
+    chosen = list(answer.container_responses[0].deviceIDs)
+    assert {device.split("::")[0] for device in chosen} == {first, second}
+    assert (await kubelet.allocate(name, *chosen)).envs["NVIDIA_VISIBLE_DEVICES"] == f"{first},{second}"
+    with pytest.raises(grpc.aio.AioRpcError, match="are on GPU 0: this node gives no container two") as refused:
+        await kubelet.allocate(name, f"{first}::1", f"{first}::2")
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    driver("xid", 0, 79)
+    assert sum(h == "Unhealthy" for h in (await kubelet.devices(name, healthy(10))).values()) == 10
+    await kubelet.restart()
+    await kubelet.devices(name, healthy(10))
+
+
+async def test_sixteen_gpus_with_seven_instances_each(kubelet, start, driver):
+    driver("init", "--model", "H100", "--count", 16, "--device-nodes", "off", "--mig", ",".join(["1g.10gb"] * 7))
+    await kubelet.start()
+    await start("--mig-strategy=mixed")
+    await kubelet.devices(SMALL, count(112))
+    driver("xid", 3, 79)
+    await kubelet.devices(SMALL, healthy(105))
+
+
+def command(driver, nvml_library, *arguments):
+    """One run of the command line that ends by itself: status, standard output, standard error."""
+    environment = {
+        "NVML_SIM_STATE": str(driver.state),
+        "LD_LIBRARY_PATH": str(nvml_library),
+        "PYTHONPATH": str(ROOT / "files/devplugin/src"),
+    }
+    call = [sys.executable, "-m", "nvidia_devplugin", *arguments]
+    ended = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=60)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_validate(driver, nvml_library, tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(SHARED)
+    assert command(driver, nvml_library, "validate", str(path)) == (0, f"{path}: valid\n", "")
+    path.write_text("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 0}]}}")
+    assert command(driver, nvml_library, "validate", str(path)) == (
+        2, "", f"nvidia-devplugin: config file {path}: sharing.timeSlicing.resources[0].replicas: 0 is not >= 2\n",
+    )  # fmt: skip
+    path.write_text("flags: {mpsRoot: /x}\nkubegpu: {distinctGpus: true}")
+    assert command(driver, nvml_library, "validate", str(path))[1] == (
+        f"{path}: valid; without effect here: flags.mpsRoot\n"
+    )
+    assert command(driver, nvml_library, "validate")[0] == 2
+
+
+def test_devices_shows_what_would_be_advertised(driver, nvml_library, tmp_path: Path):
+    driver("mig", "1:3g.40gb,1g.10gb")
+    status, shown, _ = command(driver, nvml_library, "devices", "--mig-strategy=mixed", "--output=json")
+    told = json.loads(shown)
+    assert status == 0
+    assert {name: len(each["devices"]) for name, each in told["resources"].items()} == {GPU: 1, LARGE: 1, SMALL: 1}
+    (small,) = told["resources"][SMALL]["devices"]
+    assert (small["index"], small["profile"], small["health"]) == ("1:1", "1g.10gb", "Healthy")
+    status, shown, _ = command(driver, nvml_library, "devices", "--mig-strategy=mixed")
+    assert status == 0
+    assert f"{SMALL} (1 device" in shown
+    assert small["id"] in shown
+    status, shown, said = command(driver, nvml_library, "devices", "--mig-strategy=single")
+    assert status == 1
+    assert "MIG is enabled on some GPUs but not on GPU 0" in said
+    driver("unload")
+    status, _, said = command(driver, nvml_library, "devices")
+    assert (status, said.split(".")[0]) == (1, "nvidia-devplugin: the NVIDIA kernel module is not loaded")
+
+
+def test_devices_shows_the_named_config_that_is_in_force(driver, nvml_library, socket_directory, tmp_path: Path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/default").write_text("")
+    (tmp_path / "configs/wrong").write_text("version: v2")
+    flags = ("--output=json", f"--config-file-srcdir={tmp_path}/configs", f"--kubelet-socket={socket_directory}/k.sock")
+
+    def amounts() -> dict[str, int]:
+        status, shown, _ = command(driver, nvml_library, "devices", *flags)
+        assert status == 0
+        return {name: len(each["devices"]) for name, each in json.loads(shown)["resources"].items()}
+
+    assert amounts() == {GPU: 2}
+    ChoiceFile(socket_directory / "nvidia.d").keep(Choice("shared", "shared", SHARED.encode()))
+    assert amounts() == {"nvidia.com/h100.shared": 20}
+    status, _, said = command(driver, nvml_library, "devices", *flags, "--default-config=none", "--mig-strategy=x")
+    assert (status, "--mig-strategy" in said) == (2, True)
