@@ -43,14 +43,6 @@ class Source:
             return None
         return cls(config.config_file, config.config_directory, config.default_config, config.fallback_strategies)
 
-    @property
-    def watched(self) -> Path:
-        """The directory in which a change shows."""
-        if self.directory is not None:
-            return self.directory
-        assert self.file is not None  # noqa: S101 for the type checker
-        return self.file.parent
-
     def read(self, label: str) -> tuple[str, bytes]:
         """The name that applies (empty for the empty config) and the file's content. Raises ConfigError."""
         if self.directory is None:
