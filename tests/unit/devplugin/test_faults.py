@@ -97,7 +97,7 @@ async def test_sigterm_while_it_registers(kubelet, start):
         asked.set()
         await asyncio.Event().wait()
 
-    kubelet.register = never
+    kubelet.Register = never
     await kubelet.start()
     daemon = await start()
     await asyncio.wait_for(asked.wait(), 30)
@@ -108,14 +108,14 @@ async def test_sigterm_while_it_registers(kubelet, start):
 
 async def test_a_slow_kubelet_is_waited_for_and_asked_once(kubelet, start):
     asked, release = asyncio.Event(), asyncio.Event()
-    real = kubelet.register
+    real = kubelet.Register
 
     async def slow(request, context):
         asked.set()
         await release.wait()
         return await real(request, context)
 
-    kubelet.register = slow
+    kubelet.Register = slow
     await kubelet.start()
     daemon = await start()
     await asyncio.wait_for(asked.wait(), 30)

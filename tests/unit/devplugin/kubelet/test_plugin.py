@@ -103,9 +103,8 @@ async def test_every_stream_gets_every_state(served):
 
 @pytest.fixture
 async def kept(kubelet, monkeypatch):
-    """A plugin that is registered with a kubelet, and its registration, which notices a lost stream at once."""
+    """A plugin that is registered with a kubelet, and its registration, which notices a lost stream soon."""
     monkeypatch.setattr(registration, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(registration, "STREAM_SECONDS", 0.1)
     plugin = DevicePlugin("nvidia.com/gpu", Config())
     plugin.publish(TWO, {})
     endpoint = Endpoint(plugin, kubelet.directory)
@@ -115,6 +114,7 @@ async def kept(kubelet, monkeypatch):
     )
     task = asyncio.create_task(keeping.run())
     await kubelet.devices(plugin.resource)
+    monkeypatch.setattr(registration, "STREAM_SECONDS", 0.5)
     yield plugin, endpoint, keeping
     task.cancel()
     await asyncio.wait({task})

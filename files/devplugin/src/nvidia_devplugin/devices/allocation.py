@@ -113,9 +113,9 @@ def _check_sharing(chosen: Sequence[AdvertisedDevice], config: Config, single_re
         owners.setdefault(device.gpu.uuid, []).append(device)
     twice = [of for of in owners.values() if len(of) > 1]
     if twice:
-        shared = (f"{listed(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
+        pairs = (f"{listed(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
         raise TooManyError(
-            f"{listed(shared, '; ', 800)}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
+            f"{listed(pairs, '; ', 800)}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
             f"ask for fewer, or wait until {len(chosen)} GPUs have a free one"
         )
 
