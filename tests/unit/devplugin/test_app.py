@@ -14,7 +14,7 @@ import pytest
 import nvidia_devplugin
 from nvidia_devplugin.config.settings import Config
 from nvidia_devplugin.daemon import supervise
-from nvidia_devplugin.gpu_tracker import Devices, FatalError
+from nvidia_devplugin.gpu_tracker import FatalError, GpuTracker
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
 from tests.unit.devplugin.strategies import gpu
@@ -36,7 +36,7 @@ class Published:
 
 def devices(**settings):
     plugin = Published()
-    return Devices(Config(**settings), plugin, Policy.from_text()), plugin
+    return GpuTracker(Config(**settings), plugin, Policy.from_text()), plugin
 
 
 async def test_only_changes_are_published():

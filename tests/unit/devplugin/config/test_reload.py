@@ -22,7 +22,7 @@ from nvidia_devplugin.control.server import ask
 from nvidia_devplugin.devices.allocation import AllocationError, allocate
 from nvidia_devplugin.devices.placement import Placement
 from nvidia_devplugin.devices.resources import layout
-from nvidia_devplugin.gpu_tracker import Devices
+from nvidia_devplugin.gpu_tracker import GpuTracker
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.labels.feature_labels import Machine, Node, labels
 from nvidia_devplugin.model import Inventory, XidEvent
@@ -71,7 +71,7 @@ def test_whatever_the_file_becomes_the_last_right_one_is_in_force(tmp_path_facto
     path.write_bytes(b"")
     config = load({"config_file": str(path)}, {})
     fleet = Published()
-    devices = Devices(config, fleet, POLICY)
+    devices = GpuTracker(config, fleet, POLICY)
     devices.apply(Inventory("1", tuple(some)))
     follow = Reload(
         Source(path), partial(resolve, env={}, flags={}), lambda new: devices.reconfigure(new, POLICY), config
@@ -153,7 +153,7 @@ def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory,
     config = load({"config_file": str(path)}, {})
     fleet = Published()
     machine = (gpu(0), gpu(1))
-    devices = Devices(config, fleet, POLICY)
+    devices = GpuTracker(config, fleet, POLICY)
     devices.apply(Inventory("1", machine))
     taken = [config]
 

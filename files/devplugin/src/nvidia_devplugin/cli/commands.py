@@ -80,7 +80,8 @@ def _acknowledge(config: Config, gpu: str) -> int:
 
 def _inventory() -> Inventory | None:
     """What the driver shows; None, and said why, if it shows nothing."""
-    from ..nvml.session import NvmlSession, NvmlUnavailableError
+    from ..nvml.errors import NvmlUnavailableError
+    from ..nvml.session import NvmlSession
 
     try:
         with NvmlSession() as session:

@@ -113,6 +113,11 @@ class Policy:
         lists = parse_xid_list(disabled), parse_xid_list(enabled)
         return cls(table, *lists, severities or {}, ignored, recovery or Recovery())
 
+    @property
+    def checks_disabled(self) -> bool:
+        """Whether the environment turns off all checks: only XIDs that it enables count then, as in NVIDIA's plugin."""
+        return self.disabled.everything and not self.enabled.everything
+
     def severity(self, code: int) -> str:
         """ignore, transient or fatal. An XID that nobody knows is fatal."""
         known = self.table.get(code)
