@@ -89,7 +89,7 @@ class GpuReader:
         self._at, self.handles = at, handles
         for uuid, handle in handles.items():
             self._vitals[uuid] = read_vitals(handle, self._vitals.get(uuid, Vitals()))
-        vitals = tuple((uuid, self._vitals[uuid]) for uuid in handles)
+        vitals = tuple((uuid, self._vitals[uuid]) for uuid in found if uuid in self._vitals)
         driver, cuda = self._versions
         return Inventory(driver, tuple(found.values()), tuple(faults), tuple(unreadable), cuda, vitals)
 

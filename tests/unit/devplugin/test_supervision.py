@@ -14,7 +14,7 @@ import pytest
 import nvidia_devplugin
 from nvidia_devplugin.config.settings import Config
 from nvidia_devplugin.daemon import supervise
-from nvidia_devplugin.gpu_tracker import FatalError, GpuTracker
+from nvidia_devplugin.gpu_tracker import MISMATCH_SECONDS, FatalError, GpuTracker, NewContainerNeededError
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.model import DriverGone, Fault, Inventory, XidEvent
 from tests.unit.devplugin.strategies import gpu
@@ -60,6 +60,50 @@ async def test_no_driver_at_start_is_fatal_with_the_cure():
     state, _ = devices()
     with pytest.raises(FatalError, match=r"^NVML cannot be used: the module is not loaded\. .*: modprobe nvidia$"):
         state.apply(GONE)
+
+
+MISMATCH = DriverGone(Fault("version_mismatch", "the versions differ"), "recreate the pod")
+
+
+async def test_a_driver_that_was_replaced_ends_the_process_with_a_status_of_its_own():
+    now = [0.0]
+    state = GpuTracker(Config(), Published(), Policy.from_text(), clock=lambda: now[0])
+    state.apply(TWO)
+    state.apply(MISMATCH)
+    now[0] = MISMATCH_SECONDS - 1
+    state.apply(MISMATCH)
+    state.apply(TWO)  # it was over: the driver was being installed
+    now[0] += MISMATCH_SECONDS
+    state.apply(MISMATCH)
+    now[0] += MISMATCH_SECONDS
+    with pytest.raises(NewContainerNeededError, match="a new container is needed"):
+        state.apply(MISMATCH)
+
+
+async def test_a_driver_that_never_fitted_is_waited_for_where_that_is_wanted():
+    now = [0.0]
+    state = GpuTracker(Config(fail_on_init_error=False), Published(), Policy.from_text(), clock=lambda: now[0])
+    for _reading in range(3):
+        state.apply(MISMATCH)
+        now[0] += MISMATCH_SECONDS
+    state.apply(TWO)
+    assert state.problem is None
+
+
+async def test_the_daemon_is_not_ready_while_all_devices_are_unhealthy():
+    state, _ = devices()
+    state.apply(TWO)
+    state.apply(XidEvent(gpu(0).uuid, 79))
+    assert state.problem is None, "a pod can get the other one"
+    state.apply(XidEvent(gpu(1).uuid, 79))
+    assert state.problem.startswith("all 2 devices are unhealthy: XID 79")
+
+
+async def test_a_fatal_error_says_the_exit_status():
+    async def end():
+        raise NewContainerNeededError("recreate me")
+
+    assert await supervise({"driver": end()}, asyncio.get_running_loop().create_future()) == 3
 
 
 @pytest.mark.parametrize("first", [TWO, Inventory("550", ())], ids=["gpus", "no-gpus"])
