@@ -72,6 +72,8 @@ class GpuTracker:
         self._unreadable: tuple[str, ...] = ()
         self._said_none = False
         self._mismatch_since: float | None = None
+        self._hidden: frozenset[tuple[str, int, int]] | None = None  # at the first reading
+        self._hidden_before: frozenset[tuple[str, int, int]] = frozenset()
         self._initialised = False  # NVML was usable once
 
     @property
@@ -184,9 +186,28 @@ class GpuTracker:
         if before.driver != news.fault:
             log.error("driver_unavailable", reason=news.fault.code, message=news.fault.message, hint=news.hint)
 
+    def _check_hidden(self, news: Inventory) -> None:
+        """End the process once MIG devices were made that this container may not use; a new one has their files."""
+        if self._config.rules.mig_strategy == "none":
+            return
+        if self._hidden is None:
+            self._hidden = news.hidden
+            for uuid, gi, ci in sorted(news.hidden):
+                log.error(
+                    "mig_device_hidden", gpu=uuid, gi=gi, ci=ci,
+                    hint="the container lacks its files: NVIDIA_VISIBLE_DEVICES must be all, and MIG devices that "
+                    "existed before the container must not be restricted",
+                )  # fmt: skip
+        made = news.hidden & self._hidden_before - self._hidden
+        self._hidden_before = news.hidden
+        if made:
+            names = ", ".join(f"{gi}/{ci} of {uuid}" for uuid, gi, ci in sorted(made))
+            raise NewContainerNeededError(f"MIG devices were made that this container may not use: {names}")
+
     def _apply_inventory(self, news: Inventory, before: HealthState) -> None:
         self._initialised = True
         self._mismatch_since = None
+        self._check_hidden(news)
         self._versions = news.driver_version, news.cuda_version
         new = [gpu for gpu in news.gpus if gpu.uuid not in before.known]
         if before.driver is not None:

@@ -165,7 +165,8 @@ class Inventory:
     A value that could not be read this time is as it was read last. faults: why a GPU or MIG device cannot be used, by
     UUID. unreadable: GPUs and MIG devices that were never read, for people.
     cuda_version: the newest CUDA that the driver supports, major and minor; None if it does not say.
-    vitals: by UUID of the GPU.
+    vitals: by UUID of the GPU. hidden: MIG devices that exist and that this container may not use, as UUID of the GPU
+    and numbers of GPU instance and compute instance.
     """
 
     driver_version: str
@@ -174,6 +175,7 @@ class Inventory:
     unreadable: tuple[str, ...] = ()
     cuda_version: tuple[int, int] | None = None
     vitals: tuple[tuple[str, Vitals], ...] = ()
+    hidden: frozenset[tuple[str, int, int]] = frozenset()
 
 
 @dataclass(frozen=True)

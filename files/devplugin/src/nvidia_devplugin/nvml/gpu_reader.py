@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pynvml
 from ..model import Fault, Gpu, Inventory, MigDevice, Vitals
 from . import mig
 from .errors import DRIVER_ERRORS, NvmlUnavailableError, ReadError, read, read_or, require, text, uuid_of
+from .mig_instances import existing_instances
 from .vitals import read_vitals
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -91,7 +92,22 @@ class GpuReader:
             self._vitals[uuid] = read_vitals(handle, self._vitals.get(uuid, Vitals()))
         vitals = tuple((uuid, self._vitals[uuid]) for uuid in found if uuid in self._vitals)
         driver, cuda = self._versions
-        return Inventory(driver, tuple(found.values()), tuple(faults), tuple(unreadable), cuda, vitals)
+        return Inventory(
+            driver,
+            tuple(found.values()),
+            tuple(faults),
+            tuple(unreadable),
+            cuda,
+            vitals,
+            frozenset(self._hidden(found)),
+        )
+
+    def _hidden(self, gpus: Mapping[str, Gpu]) -> Iterator[tuple[str, int, int]]:
+        """MIG devices that exist and that NVML does not show to this process."""
+        for uuid, gpu in gpus.items():
+            if gpu.mig_enabled and uuid in self.handles:
+                there = existing_instances(self.handles[uuid]) or frozenset()
+                yield from ((uuid, gi, ci) for gi, ci in there - {(device.gi, device.ci) for device in gpu.mig})
 
     def _judged(self, gpu: str, errors: list[tuple[str, ReadError]]) -> Iterator[tuple[str, Fault]]:
         """The faults of a GPU and its MIG devices, given what failed now; counts the failures in a row."""
