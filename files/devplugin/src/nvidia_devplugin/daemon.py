@@ -25,7 +25,7 @@ from .gpu_tracker import HANGS, Devices, FatalError
 from .health.fault_store import FaultStore
 from .health.policy import Policy, Recovery
 from .http.metrics import Metrics
-from .http.server import Probes
+from .http.server import HttpServer
 from .kubelet.plugin_manager import PluginManager
 from .kubelet.pod_resources import held
 from .labels.label_writer import NodeLabels
@@ -163,7 +163,7 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     if config.control_directory is not None:
         work["agent"] = Control(config.control_directory, verbs, shared=True).run()
     if config.http_address is not None:
-        work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
+        work["probes"] = HttpServer(config.http_address, not_ready, metrics.scrape).run()
     if reload is not None:
         work["config"] = reload.run()
     try:
