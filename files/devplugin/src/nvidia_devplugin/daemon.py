@@ -79,7 +79,7 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
             return None
         return entries(devices.health, devices.shown[0] if devices.shown else ())
 
-    bulletin = Status(
+    status = Status(
         faults,
         lambda: None if devices.shown is None else labels.current,
         lambda: {"name": None, "refused": None} if reload is None else reload.state,
@@ -94,11 +94,11 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     def show() -> None:
         if devices.shown is not None:
             labels.update(*devices.shown)
-        bulletin.touch()
+        status.touch()
 
     if source is not None:
         choice_file = ChoiceFile(directory(config.kubelet_socket)) if choosing else None
-        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file, bulletin.touch)
+        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file, status.touch)
         reload.start()
     metrics = Metrics(
         __version__,
@@ -130,7 +130,7 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     def acknowledge(name: str) -> str:
         uuid = devices.acknowledge(name)
         memory.keep(devices.health)
-        bulletin.touch()
+        status.touch()
         return uuid
 
     def choose(label: str) -> str:
@@ -139,7 +139,7 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
         try:
             return reload.choose(label)
         finally:
-            bulletin.touch()
+            status.touch()
 
     async def watch_driver() -> None:
         while True:
@@ -150,8 +150,8 @@ async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) ->
     verbs: dict[str, Verb] = {
         "ack": acknowledge,
         "config": choose,
-        "state": bulletin.state,
-        "watch": bulletin.watch,
+        "state": status.state,
+        "watch": status.watch,
     }
     work: dict[str, Coroutine[Any, Any, None]] = {
         "driver": follow_driver(),
