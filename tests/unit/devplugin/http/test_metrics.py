@@ -428,6 +428,15 @@ async def test_openmetrics_is_served_to_whom_it_asks():
     assert not [name for name, _ in found if name.endswith("_created")]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize(
+    "version", ["", "x", "1.x", "1.0.0.0", "99.0.0", "-1", "1.0.0;escaping=values", "1;escaping=x"]
+)
+async def test_any_accept_header_gets_a_page(kind, version):
+    page, _ = await everything().scrape(f"{kind};version={version}")
+    assert b"registered{" in page, "whatever the escaping of names"
+
+
 async def test_every_metric_is_documented():
     text = (Path(__file__).parents[4] / "docs/metrics.md").read_text()
     page = await scraped(everything())

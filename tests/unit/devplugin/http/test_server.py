@@ -81,6 +81,7 @@ async def test_nothing_can_be_changed_from_here(port, method, path):
         (b"ACCEPT: a/b;q=0.5, c/d\r\nHost: x\r\n", b"a/b;q=0.5, c/d"),
         (b"accept: a\r\nAccept: b\r\n", b"a,b"),
         (b"no header\r\n", b"text/plain"),
+        (b"Accept: a/b;version=1.1\r\n X-Injected: 1\r\n", b"a/b;version=1.1 X-Injected: 1"),
         (b"Accept: \xff\r\n", b"\xef\xbf\xbd"),
     ],
 )

@@ -150,7 +150,10 @@ class Metrics(Collector):
             self._ask("telemetry_unavailable", self._ask_readings),
         )
         self._pods, self._readings = pods, readings
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # the library's answer to a version that is no number
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     async def _ask(self, event: str, source: Callable[[float], Awaitable[list[_T]]] | None) -> list[_T] | None:

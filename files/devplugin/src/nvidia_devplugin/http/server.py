@@ -91,8 +91,9 @@ class HttpServer:
             problem = self._not_ready()
             return _http(200, "ok", method) if problem is None else _http(503, problem, method)
         if path == "/metrics":
-            accept = BytesHeaderParser().parsebytes(headers).get_all("Accept", [])
-            return _response(200, *await self._scrape(",".join(map(str, accept))), method)
+            accept = ",".join(map(str, BytesHeaderParser().parsebytes(headers).get_all("Accept", [])))
+            # the content type repeats a part of it, and a folded header has line breaks
+            return _response(200, *await self._scrape(" ".join(accept.split())), method)
         return _http(404, "only /metrics, /healthz and /readyz", method)
 
 
