@@ -238,7 +238,7 @@ class Bench:
         """The mean time of the daemon's own work, from its histograms."""
         values = dict(line.rsplit(" ", 1) for line in page.splitlines() if line.startswith("nvidia_devplugin_request"))
         for method in ("Allocate", "GetPreferredAllocation"):
-            labels = f'{{resource="{RESOURCE}",method="{method}"}}'
+            labels = f'{{method="{method}",resource="{RESOURCE}"}}'
             total, count = (
                 float(values[f"nvidia_devplugin_request_duration_seconds_{k}{labels}"]) for k in ("sum", "count")
             )

@@ -116,10 +116,10 @@ class Machine:
 
     async def told(self) -> None:
         """What the metrics and the labels say."""
-        page = await self.metrics.scrape()
+        page, _ = await self.metrics.scrape()
         counted = sum(
-            int(line.rsplit(" ", 1)[1])
-            for line in page.splitlines()
+            int(float(line.rsplit(" ", 1)[1]))
+            for line in page.decode().splitlines()
             if line.startswith(("nvidia_devplugin_xids_total", "nvidia_devplugin_ecc_double_bit_total"))
         )
         assert counted == self.events, "an event was not counted"

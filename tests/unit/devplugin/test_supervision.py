@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nvidia_devplugin
+from nvidia_devplugin.config.resource_rules import Rules
 from nvidia_devplugin.config.settings import Config
 from nvidia_devplugin.daemon import supervise
 from nvidia_devplugin.gpu_tracker import MISMATCH_SECONDS, FatalError, GpuTracker, NewContainerNeededError
@@ -60,6 +62,22 @@ async def test_no_driver_at_start_is_fatal_with_the_cure():
     state, _ = devices()
     with pytest.raises(FatalError, match=r"^NVML cannot be used: the module is not loaded\. .*: modprobe nvidia$"):
         state.apply(GONE)
+
+
+async def test_mig_devices_that_were_made_later_and_are_hidden_end_the_process():
+    mixed = Config(rules=Rules(mig_strategy="mixed"))
+    old, made = ("GPU-0", 1, 0), ("GPU-0", 2, 0)
+    state = GpuTracker(mixed, Published(), Policy.from_text())
+    for hidden in ([old], [old], [old, made], [old], [old, made]):  # what is hidden once may be in the making
+        state.apply(replace(TWO, hidden=frozenset(hidden)))
+    with pytest.raises(NewContainerNeededError, match=r"2/0 of GPU-0"):
+        state.apply(replace(TWO, hidden=frozenset([old, made])))
+
+
+async def test_hidden_mig_devices_do_not_matter_where_none_are_offered():
+    state, _ = devices()
+    for hidden in ((), (("GPU-0", 1, 0),), (("GPU-0", 1, 0),)):
+        state.apply(replace(TWO, hidden=frozenset(hidden)))
 
 
 MISMATCH = DriverGone(Fault("version_mismatch", "the versions differ"), "recreate the pod")

@@ -21,7 +21,7 @@ from .gpu_tracker import HANGS, FatalError, GpuTracker
 from .health.fault_store import FaultStore
 from .health.policy import Policy, Recovery
 from .http.metrics import Metrics
-from .http.server import Probes
+from .http.server import HttpServer
 from .kubelet.plugin_manager import PluginManager
 from .kubelet.pod_resources import held
 from .labels.label_writer import NodeLabels
@@ -107,7 +107,7 @@ class Daemon:
         if config.control_directory is not None:
             tasks["agent"] = Control(config.control_directory, verbs, shared=True).run()
         if config.http_address is not None:
-            tasks["http"] = Probes(config.http_address, self._not_ready, self._metrics.scrape).run()
+            tasks["http"] = HttpServer(config.http_address, self._not_ready, self._metrics.scrape).run()
         if self._reload is not None:
             tasks["config"] = self._reload.run()
         return tasks

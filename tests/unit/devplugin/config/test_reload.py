@@ -168,7 +168,7 @@ def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory,
         follow._look()
         event("in force" if follow.refused is None else "refused")
         devices.apply(XidEvent(machine[0].uuid, 79))
-        labels(Node(machine, "1", None, Machine(None, None, None), None), taken[-1].rules)
+        labels(Node(machine, "1", None, Machine(), None), taken[-1].rules)
         for resource in fleet.resources:
             offered = {device.id: device for device in resource.devices}
             with contextlib.suppress(AllocationError):

@@ -226,7 +226,7 @@ def test_the_labels():
     def made(text: str) -> dict[str, str]:
         config = settings(text)
         stamp = 7 if config.labels_timestamp else None
-        node = Node(WHOLE, "550.54.15", (12, 4), Machine(str(config.machine_type_file), None, None), stamp)
+        node = Node(WHOLE, "550.54.15", (12, 4), Machine(str(config.machine_type_file)), stamp)
         return labels(node, config.rules)
 
     assert made("")["nvidia.com/gfd.timestamp"] == "7"

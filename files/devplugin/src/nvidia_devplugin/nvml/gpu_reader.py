@@ -92,15 +92,8 @@ class GpuReader:
             self._vitals[uuid] = read_vitals(handle, self._vitals.get(uuid, Vitals()))
         vitals = tuple((uuid, self._vitals[uuid]) for uuid in found if uuid in self._vitals)
         driver, cuda = self._versions
-        return Inventory(
-            driver,
-            tuple(found.values()),
-            tuple(faults),
-            tuple(unreadable),
-            cuda,
-            vitals,
-            frozenset(self._hidden(found)),
-        )
+        hidden = frozenset(self._hidden(found))
+        return Inventory(driver, tuple(found.values()), tuple(faults), tuple(unreadable), cuda, vitals, hidden)
 
     def _hidden(self, gpus: Mapping[str, Gpu]) -> Iterator[tuple[str, int, int]]:
         """MIG devices that exist and that NVML does not show to this process."""

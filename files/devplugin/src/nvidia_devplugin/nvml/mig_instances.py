@@ -1,7 +1,7 @@
 """The GPU instances and compute instances of a GPU, whether this process may use them or not.
 
-A container has the files of the MIG devices that existed when it was made, and NVML shows a container no MIG devices but
-those. Who may configure MIG (CAP_SYS_ADMIN) can list the instances all the same.
+A container has the files of the MIG devices that existed when it was made, and NVML shows it no other MIG devices. Who
+may configure MIG (CAP_SYS_ADMIN) can list the instances all the same.
 """
 
 from __future__ import annotations
