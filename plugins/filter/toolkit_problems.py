@@ -41,8 +41,8 @@ _value:
 
 import base64
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 _ENVVAR = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 _MOUNTS = "accept-nvidia-visible-devices-as-volume-mounts"

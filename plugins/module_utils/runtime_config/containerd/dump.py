@@ -16,9 +16,9 @@ import re
 import tempfile
 from typing import Callable
 
-from . import toml_text
-from .containerd_config import candidate_text
-from .text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import candidate_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 _PREFIX = "kubegpu-containerd-"
 _AT = re.compile(r"\((\d+), (\d+)\): ")

@@ -13,17 +13,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import (
-    containerd_changes,
-    containerd_config,
-    containerd_dump,
-    containerd_k3s,
-    docker_flags,
-    files,
-    process,
-    toml_text,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    changes as containerd_changes,
 )
-from .text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    config as containerd_config,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"

@@ -16,7 +16,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from .text import BOM, ConfigError, error_at, match_end, position
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+    BOM,
+    ConfigError,
+    error_at,
+    match_end,
+    position,
+)
 
 MAX_DEPTH = 100
 

@@ -18,10 +18,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, Tuple
 
-from . import toml_text
-from .memory import Memory, Slot, digest, keep_slot
-from .text import BOM, ConfigError, error_at, position, replace
-from .toml_editor import TomlEditor
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import (
+    Memory,
+    Slot,
+    digest,
+    keep_slot,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+    BOM,
+    ConfigError,
+    error_at,
+    position,
+    replace,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
 
 PREFIXES = {
     2: ("plugins", "io.containerd.grpc.v1.cri", "containerd"),

@@ -15,7 +15,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, List, Optional, Sequence
 
-from .text import BOM, ConfigError, error_at, indent_of, match_end, newline_of, position, replace
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+    BOM,
+    ConfigError,
+    error_at,
+    indent_of,
+    match_end,
+    newline_of,
+    position,
+    replace,
+)
 
 MAX_DEPTH = 100
 """Deeper nesting is refused: no configuration needs it, and Python's stack is finite."""

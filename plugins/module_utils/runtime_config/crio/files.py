@@ -20,8 +20,9 @@ import tempfile
 import time
 from typing import Any, Callable
 
-from . import files, toml_text
-from .text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 TEMPORARY = ".kubegpu-crio-"
 

@@ -12,8 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, List, Optional
 
-from . import containerd_journal, files
-from .memory import Memory
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    journal as containerd_journal,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory
 
 
 @dataclass

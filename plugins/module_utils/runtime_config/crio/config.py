@@ -14,10 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from . import toml_text
-from .memory import Memory, Slot, digest, keep_slot
-from .text import BOM, ConfigError, error_at
-from .toml_editor import TomlEditor
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import (
+    Memory,
+    Slot,
+    digest,
+    keep_slot,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import BOM, ConfigError, error_at
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
 
 RUNTIME = ("crio", "runtime")
 _DEFAULT = "default_runtime"

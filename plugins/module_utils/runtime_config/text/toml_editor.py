@@ -9,8 +9,15 @@ from __future__ import annotations
 import re
 from typing import Any, List
 
-from . import toml_text
-from .text import BOM, ConfigError, error_at, indent_of, newline_of, replace
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+    BOM,
+    ConfigError,
+    error_at,
+    indent_of,
+    newline_of,
+    replace,
+)
 
 
 class TomlEditor:

@@ -21,10 +21,15 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
-from . import toml_text
-from .containerd_config import PREFIXES, RUNTIME_TYPE, ContainerdRuntime, version_of
-from .memory import Memory, digest
-from .text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
+    PREFIXES,
+    RUNTIME_TYPE,
+    ContainerdRuntime,
+    version_of,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, digest
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 FLAVORS = ("k3s", "rke2")
 SOCKET = "/run/k3s/containerd/containerd.sock"
