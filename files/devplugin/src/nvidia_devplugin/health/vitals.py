@@ -20,17 +20,6 @@ _ACTIONS = {
     7: Fault("reboot_required", "the driver asks for a reboot of the whole system because of this GPU"),
 }
 
-CODES = (
-    "row_remap_failed",
-    "row_remap_pending",
-    "page_retirement_pending",
-    "ecc_double_bit",
-    "reset_required",
-    "reboot_required",
-    "thermal_shutdown",
-)
-"""Codes of these faults: those that the config may tell to ignore."""
-
 
 @dataclass(frozen=True)
 class Vitals:
