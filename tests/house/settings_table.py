@@ -21,7 +21,8 @@ def _code(texts: Iterable[str]) -> str:
 
 
 def _row(setting: Setting) -> str:
-    default = str(setting.default).lower() if setting.is_boolean else str(setting.default or "")
+    default = ",".join(setting.default) if setting.is_list else str(setting.default or "")
+    default = str(setting.default).lower() if setting.is_boolean else default
     cells = [
         _code(f"--{flag}" for flag in (setting.flag, *setting.aliases) if flag),
         _code(setting.env),

@@ -38,6 +38,7 @@ def test_every_flag_and_alias_is_known():
             ("--device-list-strategy=envvar", "--device-list-strategy=cdi-cri,volume-mounts"),
             {"device_list_strategy": "envvar,cdi-cri,volume-mounts"},
         ),
+        (("--http-address=a:1", "--http-address=b:2"), {"http_address": "b:2"}),
         (("--nvidia-driver-root=/a", "--nvidia-dev-root=/b"), {"driver_root": "/a", "dev_root": "/b"}),
     ],
 )

@@ -54,7 +54,7 @@ class Setting:
 
     @property
     def is_list(self) -> bool:
-        return isinstance(self.value, tuple)
+        return isinstance(self.default, list)
 
     def find(
         self, content: Mapping[str, Any], env: Mapping[str, str], flags: Mapping[str, str]

@@ -58,7 +58,7 @@ class Config:
         string, "", "the config that applies where the node has no label", flag="default-config"
     )
     fallback_strategies: tuple[str, ...] = setting(
-        one_or_list_of(choice(*FALLBACKS)), "named,single",
+        one_or_list_of(choice(*FALLBACKS)), ["named", "single"],
         "without such a name, the first of these that fits: named, single, empty", flag="fallback-strategies",
     )  # fmt: skip
     fail_on_init_error: bool = setting(
@@ -74,7 +74,7 @@ class Config:
             one_or_list_of(choice("envvar", "volume-mounts", "cdi-annotations", "cdi-cri")),
             "with an empty list no container would get its devices",
         ),
-        "envvar",
+        ["envvar"],
         "how the runtime learns of the devices: envvar, volume-mounts, cdi-annotations, cdi-cri, or several",
         flag="device-list-strategy", path="flags.plugin.deviceListStrategy",
     )  # fmt: skip
