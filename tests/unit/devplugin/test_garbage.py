@@ -20,6 +20,7 @@ from nvidia_devplugin.labels.feature_labels import Node, labels
 from nvidia_devplugin.model import EccEvent, Inventory, XidEvent
 from nvidia_devplugin.nvml.errors import NvmlUnavailableError
 from nvidia_devplugin.nvml.events import Events
+from nvidia_devplugin.nvml.gpu_reader import GpuReader
 from nvidia_devplugin.nvml.session import NvmlSession
 
 ERRORS = st.integers(1, 40).map(pynvml.NVMLError) | st.just(pynvml.NVMLError(999))
@@ -103,7 +104,7 @@ def test_an_inventory_of_garbage_is_valid_or_says_why_not(garbage, data):
     garbage(data)
     policy, state = Policy.from_text(), HealthState()
     try:
-        with NvmlSession() as session:
+        with NvmlSession(GpuReader()) as session:
             inventory = session.inventory()
             session.topology(inventory)
     except NvmlUnavailableError as error:

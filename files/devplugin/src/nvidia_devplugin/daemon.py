@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -49,8 +50,8 @@ class Daemon:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._updates: asyncio.Queue[DriverUpdate] = asyncio.Queue()
-        self._reader = GpuReader()
-        self._driver = DriverWatch(self._emit, lambda: NvmlSession(self._reader))
+        self._reader = GpuReader(config.failed_reads)
+        self._driver = DriverWatch(self._emit, lambda: NvmlSession(self._reader, config.container_driver_root))
         self._driver.start()  # first of all: a real driver takes its time, and needs nothing of the rest
         self._stopping = _stop_on_signals(self._loop)
         self._say_what_was_set()
@@ -94,6 +95,7 @@ class Daemon:
         verbs: dict[str, Verb] = {
             "ack": self._acknowledge,
             "config": self._choose_config,
+            "devices": self._devices,
             "state": self._status.state,
             "watch": self._status.watch,
         }
@@ -148,6 +150,7 @@ class Daemon:
     # ---- settings
 
     def _reconfigure(self, config: Config) -> None:
+        self._reader.failed_reads = config.failed_reads
         self._plugins.reconfigure(config)
         self._gpus.reconfigure(config, _policy(config))
         self._labels.reconfigure(config)
@@ -158,6 +161,8 @@ class Daemon:
         log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
         if config.inert:
             log.warning("settings_without_effect", settings=", ".join(config.inert))
+        if config.rules.ignored_by_nvidia:
+            log.warning("settings_ignored_by_nvidia", settings=", ".join(config.rules.ignored_by_nvidia))
         policy = _policy(config)
         malformed = policy.disabled.malformed + policy.enabled.malformed
         if malformed:
@@ -169,6 +174,11 @@ class Daemon:
         """Why no pod can get a device; None if one can."""
         unsettled = self._reload.problem if self._reload is not None else None
         return unsettled or self._gpus.problem or (None if self._plugins.ready else "not registered with the kubelet")
+
+    def _devices(self, rest: str) -> str:
+        if rest:
+            raise ValueError("devices takes no argument")
+        return json.dumps(self._gpus.description, separators=(",", ":"))
 
     def _faults(self) -> list[dict[str, str]] | None:
         inventory, health = self._gpus.inventory, self._gpus.health

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from .config.settings import Config
+from .devices.description import describe
 from .devices.resources import Layout, layout, remembered
 from .health import state as health_state
 from .health.policy import Policy
@@ -90,6 +91,14 @@ class GpuTracker:
                 return f"all {len(devices)} devices are unhealthy: {'; '.join(said[:3])}"
             return None
         return "; ".join(self._layout.problems) or ("no device to advertise" if self._gpus else "no GPU found")
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is advertised, for JSON. Raises ValueError before the driver answered."""
+        if self.inventory is None:
+            raise ValueError(self.problem or "the driver has not answered yet")
+        problems = (*self._layout.problems, *self._unreadable)
+        return describe(self._layout.resources, self._health.faults(), self.inventory[1], problems)
 
     @property
     def inventory(self) -> tuple[tuple[Gpu, ...], str, tuple[int, int] | None] | None:

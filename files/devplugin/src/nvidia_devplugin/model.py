@@ -218,3 +218,19 @@ DriverUpdate = Inventory | XidEvent | EccEvent | DriverGone | Topology
 def fault_of(device: AdvertisedDevice, faults: Mapping[str, Fault]) -> Fault | None:
     """Why a device must not be handed out, out of faults by the uuids of GPUs and MIG devices; None if it may."""
     return faults.get(device.gpu.uuid) or (faults.get(device.mig.uuid) if device.mig else None)
+
+
+IGNORE, TRANSIENT, FATAL = "ignore", "transient", "fatal"
+SEVERITIES = (IGNORE, TRANSIENT, FATAL)
+"""What an XID says about its GPU: nothing (the application is at fault), a fault that heals, one that needs a reset."""
+
+POLLED_FAULTS = (
+    "row_remap_failed",
+    "row_remap_pending",
+    "page_retirement_pending",
+    "ecc_double_bit",
+    "reset_required",
+    "reboot_required",
+    "thermal_shutdown",
+)
+"""Codes of the faults that polling finds: the config may tell to ignore them."""

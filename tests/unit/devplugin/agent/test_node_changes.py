@@ -12,7 +12,7 @@ from nvidia_devplugin.agent import events, node_changes
 from nvidia_devplugin.agent.node_changes import ACK, FAULTS, FEATURES, OWNED, NodeMetadata
 from nvidia_devplugin.agent.retry import FIRST_SECONDS, LONGEST_SECONDS, Retry, WritePace
 from nvidia_devplugin.agent.state import DaemonState, ReportedFault, parse_state
-from nvidia_devplugin.config import named_configs as configs
+from nvidia_devplugin.config.table import NODE_LABEL
 
 TIMES = st.sampled_from(["2026-08-01T12:00:00Z", "2026-08-01T13:00:00Z", "2026-08-02T00:00:00Z"])
 FAULT = st.builds(
@@ -55,7 +55,7 @@ def merged(node, patch):
 
 
 def test_the_label_is_the_one_that_the_daemon_means():
-    assert node_changes.CONFIG_LABEL == configs.NODE_LABEL
+    assert node_changes.CONFIG_LABEL == NODE_LABEL
 
 
 @given(NODES, STATES, SOME)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from nvidia_devplugin.config import reload as room
 from nvidia_devplugin.config.named_configs import ChoiceFile, Source
-from nvidia_devplugin.config.options import OPTIONS
 from nvidia_devplugin.config.reload import Reload
 from nvidia_devplugin.config.settings import Config, ConfigError, load, parse, resolve
+from nvidia_devplugin.config.table import SETTINGS
 from nvidia_devplugin.control.server import ask
 from nvidia_devplugin.devices.allocation import AllocationError, allocate
 from nvidia_devplugin.devices.placement import Placement
@@ -110,7 +110,7 @@ WORDS = st.sampled_from(
 )
 LEAVES = st.none() | st.booleans() | st.integers(-1, 9) | st.floats() | WORDS
 # the same names stand at many places: a tree of them is often nearly right
-KEYS = st.sampled_from(sorted({word for option in OPTIONS if option.path for word in option.path.split(".")} | {
+KEYS = st.sampled_from(sorted({word for setting in SETTINGS if setting.path for word in setting.path.split(".")} | {
     *("sharing", "timeSlicing", "resources", "gpus", "mig", "replicas", "name", "rename", "pattern", "devices"),
     *("kubegpu", "include", "exclude", "distinctGpus", "health", "xids", "quietPeriod", "renameByDefault"),
 }))  # fmt: skip

@@ -19,8 +19,8 @@ from nvidia_devplugin.config.settings import ConfigError, parse, resolve
 from nvidia_devplugin.health.fault_store import FaultStore
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.health.state import HealthState, update
-from nvidia_devplugin.health.vitals import CODES, examine, is_hot
-from nvidia_devplugin.model import EccEvent, Fault, Inventory, Vitals, XidEvent
+from nvidia_devplugin.health.vitals import examine, is_hot
+from nvidia_devplugin.model import POLLED_FAULTS, EccEvent, Fault, Inventory, Vitals, XidEvent
 from tests.unit.devplugin.conftest import ROOT
 from tests.unit.devplugin.strategies import gpu
 
@@ -93,7 +93,7 @@ def test_disabling_all_health_checks_disables_those_of_counters_and_ecc_too(disa
 @given(st.builds(Vitals, *[st.one_of(st.none(), st.integers(0, 2**32 - 1))] * 8), st.booleans())
 def test_random_values_are_a_known_fault_or_none(vitals, hot):
     fault = examine(vitals, hot)
-    assert fault is None or fault.code in CODES
+    assert fault is None or fault.code in POLLED_FAULTS
     assert not hot or fault is not None
 
 

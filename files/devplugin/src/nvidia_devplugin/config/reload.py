@@ -26,7 +26,10 @@ RECHECK_SECONDS = 30.0
 
 _SETTLE_SECONDS = 0.1  # who writes a file in place makes it empty first
 
-_AT_START = {"fail_on_init_error": "flags.failOnInitError"}
+_AT_START = {
+    "fail_on_init_error": "flags.failOnInitError",
+    "container_driver_root": "flags.plugin.containerDriverRoot",
+}
 """Settings of the file that concern the start alone; whatever else cannot change has no place in the file."""
 
 

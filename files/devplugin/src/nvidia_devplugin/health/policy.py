@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..model import Fault
-
-IGNORE, TRANSIENT, FATAL = "ignore", "transient", "fatal"
-SEVERITIES = (IGNORE, TRANSIENT, FATAL)
+from ..model import FATAL, IGNORE, SEVERITIES, TRANSIENT, Fault
 
 _TABLE = Path(__file__).with_name("xids.tsv")
 _NUMBER = re.compile("[0-9]{1,19}")

@@ -9,9 +9,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..model import DriverGone, DriverUpdate, EccEvent, Fault, Inventory, MigDevice, Topology, XidEvent
+from ..model import (
+    FATAL,
+    IGNORE,
+    DriverGone,
+    DriverUpdate,
+    EccEvent,
+    Fault,
+    Inventory,
+    MigDevice,
+    Topology,
+    XidEvent,
+)
 from . import recovery
-from .policy import FATAL, IGNORE, Policy
+from .policy import Policy
 from .recovery import Record
 from .vitals import examine, is_hot
 

@@ -18,17 +18,6 @@ _ACTIONS = {
     7: Fault("reboot_required", "the driver asks for a reboot of the whole system because of this GPU"),
 }
 
-CODES = (
-    "row_remap_failed",
-    "row_remap_pending",
-    "page_retirement_pending",
-    "ecc_double_bit",
-    "reset_required",
-    "reboot_required",
-    "thermal_shutdown",
-)
-"""Codes of these faults: those that the config may tell to ignore."""
-
 
 def is_hot(vitals: Vitals, was_hot: bool) -> bool:
     """Whether it is too hot to be given work: from the shutdown temperature until it is below the slowdown one."""

@@ -20,7 +20,10 @@ from .topology import read_topology
 log = Logger("nvml")
 
 _LIBRARY = "libnvidia-ml.so.1"
-_LIBRARY_FOLDERS = ("usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib", "lib64", "lib")
+_LIBRARY_FOLDERS = (
+    "usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu",
+    "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu",
+)  # fmt: skip
 
 
 class NvmlSession:
@@ -30,8 +33,8 @@ class NvmlSession:
     the library that the container itself has is used where there is none.
     """
 
-    def __init__(self, reader: GpuReader | None = None, driver_root: Path | None = None) -> None:
-        self._reader = reader or GpuReader()
+    def __init__(self, reader: GpuReader, driver_root: Path | None = None) -> None:
+        self._reader = reader
         self._driver_root = driver_root
         self._events = Events()
 
