@@ -55,7 +55,7 @@ def libraries(wanted: Path) -> Path:
 
 
 # the daemon's, in the versions that its image holds, and its callers'
-LIBRARIES = libraries(ROOT / "files/devplugin/constraints.txt")
+LIBRARIES = libraries(ROOT / "files/devplugin/requirements.txt")
 CALLERS = libraries(Path(__file__).with_name("callers.txt"))
 sys.path[:0] = [str(ROOT), str(ROOT / "files/devplugin/src"), str(LIBRARIES), str(CALLERS)]
 

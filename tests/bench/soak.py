@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -19,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from nvidia_devplugin.config.settings import Config
 from nvidia_devplugin.gpu_tracker import GpuTracker
@@ -96,11 +96,14 @@ class Machine:
             return
         received: dict[str, str] = {}
 
+        async def write(update: pb.ListAndWatchResponse) -> None:
+            received.clear()
+            received.update((device.ID, device.health) for device in update.devices)
+
+        context = SimpleNamespace(write=write)
+
         async def follow() -> None:
-            async with contextlib.aclosing(self.plugin.list_and_watch(pb.Empty())) as updates:
-                async for update in updates:
-                    received.clear()
-                    received.update((device.ID, device.health) for device in update.devices)
+            await self.plugin.ListAndWatch(pb.Empty(), context)
 
         self.streams[asyncio.create_task(follow())] = received
 

@@ -13,20 +13,23 @@ from typing import Any
 
 from tests.house.repository import ROOT, version
 
-CONSTRAINTS = ROOT / "files" / "devplugin" / "constraints.txt"
+REQUIREMENTS = ROOT / "files" / "devplugin" / "requirements.txt"
 
 LICENSES = {
-    "ngh2": "MIT",
+    "grpcio": "Apache-2.0",
     "nvidia-ml-py": "BSD-3-Clause",
+    "prometheus-client": "Apache-2.0 AND BSD-2-Clause",
     "protobuf": "BSD-3-Clause",
     "pyyaml": "MIT",
+    "typing-extensions": "PSF-2.0",
 }
-"""SPDX names of what the packages' metadata say; a package without an entry stops the release."""
+"""SPDX expressions for what the packages' metadata say; a package without an entry stops the release."""
 
 NEEDS = {
-    "nvidia-devplugin": ["ngh2", "nvidia-ml-py", "protobuf", "pyyaml"],
+    "grpcio": ["typing-extensions"],
+    "nvidia-devplugin": ["grpcio", "nvidia-ml-py", "prometheus-client", "protobuf", "pyyaml"],
 }
-"""Which package brings which."""
+"""Which package needs which."""
 
 
 def normalized(name: str) -> str:
@@ -34,9 +37,9 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pins(path: Path = CONSTRAINTS) -> dict[str, str]:
-    """Normalized names of the packages of a constraints file -> their versions."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+def pins(path: Path = REQUIREMENTS) -> dict[str, str]:
+    """Normalized names of the packages of a requirements file with hashes -> their versions."""
+    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {normalized(name): number for name, number in found}
 
 
@@ -55,7 +58,7 @@ def document() -> dict[str, Any]:
             "name": name,
             "version": number,
             "purl": reference(name, number),
-            "licenses": [{"license": {"id": LICENSES[name]}}],
+            "licenses": [{"expression": LICENSES[name]}],
         }
         for name, number in sorted(pinned.items())
     ]

@@ -68,7 +68,9 @@ def test_the_manifest_names_the_release_and_what_the_role_applies(built):
 def test_the_image_is_built_with_the_versions_of_the_bill_of_materials(built):
     bill = json.loads(built[3].read_text())
     assert {item["name"]: item["version"] for item in bill["components"]} == sbom.pins()
-    assert "--constraint constraints.txt" in (DAEMON / "Containerfile").read_text()
+    containerfile = (DAEMON / "Containerfile").read_text()
+    assert re.search(r"--require-hashes --no-deps \\\s+--requirement requirements.txt", containerfile)
+    assert containerfile.count(" install ") == 1, "nothing without a hash gets into the image"
 
 
 def test_what_the_containerfile_copies_is_let_through_to_the_build():

@@ -21,14 +21,19 @@ import grpc
 import grpc.aio
 
 from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
-from tests.unit.devplugin import grpc_services
+from nvidia_devplugin.kubelet.proto.deviceplugin_pb2_grpc import (
+    DevicePluginStub,
+    RegistrationServicer,
+    add_RegistrationServicer_to_server,
+)
 
 TIMEOUT = 30.0
 """Seconds until an awaited event counts as missing; generous, because it is spent in failures only."""
 
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
-    # what kubelets before 1.26 say, although HTTP allows no slash there
+    # kubelets before 1.26 send the socket's path, although HTTP allows no slash there
+    # (https://github.com/kubernetes/kubernetes/pull/112597)
     ("grpc.default_authority", "/var/lib/kubelet/device-plugins/nvidia-gpu.sock"),
 )
 
@@ -48,15 +53,15 @@ class Endpoint:
     task: asyncio.Task[None] | None = None
 
     @property
-    def stub(self) -> grpc_services.DevicePluginStub:
-        return grpc_services.DevicePluginStub(self.channel)
+    def stub(self) -> DevicePluginStub:
+        return DevicePluginStub(self.channel)
 
     @property
     def devices(self) -> dict[str, str]:
         return self.updates[-1] if self.updates else {}
 
 
-class KubeletStub:
+class KubeletStub(RegistrationServicer):
     """A kubelet in `directory`. start() and stop() as often as wanted; restart() is both."""
 
     def __init__(self, directory: Path) -> None:
@@ -77,7 +82,7 @@ class KubeletStub:
     async def start(self) -> None:
         self._sweep()
         self._server = grpc.aio.server()
-        grpc_services.add_registration(self, self._server)
+        add_RegistrationServicer_to_server(self, self._server)
         self._server.add_insecure_port(f"unix:{self.socket}")
         await self._server.start()
 
@@ -89,7 +94,7 @@ class KubeletStub:
         await before_listening()
         # gRPC binds by itself, so it listens under another name, whose file is then moved over ours
         self._server = grpc.aio.server()
-        grpc_services.add_registration(self, self._server)
+        add_RegistrationServicer_to_server(self, self._server)
         other = self.directory / "kubelet.sock.new"
         self._server.add_insecure_port(f"unix:{other}")
         await self._server.start()
@@ -114,7 +119,7 @@ class KubeletStub:
             if stat.S_ISSOCK(os.lstat(entry).st_mode):
                 entry.unlink()
 
-    async def register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty:
+    async def Register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty:
         if self.reject is not None:
             await context.abort(grpc.StatusCode.UNKNOWN, self.reject)
         old = self.endpoints.pop(request.resource_name, None)

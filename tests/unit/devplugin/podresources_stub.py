@@ -10,12 +10,16 @@ import grpc
 import grpc.aio
 
 from nvidia_devplugin.kubelet.proto import podresources_pb2 as pb
+from nvidia_devplugin.kubelet.proto.podresources_pb2_grpc import (
+    PodResourcesListerServicer,
+    add_PodResourcesListerServicer_to_server,
+)
 
 
-class PodResourcesStub:
-    """Tells of the pods in `pods`: (namespace, pod, container, resource) -> device ids.
+class PodResourcesStub(PodResourcesListerServicer):
+    """Answers with the pods in `pods`: (namespace, pod, container, resource) -> device ids.
 
-    `error` refuses instead, `hangs` says nothing.
+    With `error` it refuses, with `hangs` it never answers.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -28,12 +32,7 @@ class PodResourcesStub:
 
     async def __aenter__(self) -> PodResourcesStub:
         self._server = grpc.aio.server()
-        handler = grpc.unary_unary_rpc_method_handler(
-            self.list, pb.ListPodResourcesRequest.FromString, pb.ListPodResourcesResponse.SerializeToString
-        )
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", {"List": handler}),)
-        )
+        add_PodResourcesListerServicer_to_server(self, self._server)
         self._server.add_insecure_port(f"unix:{self.socket}")
         await self._server.start()
         return self
@@ -42,7 +41,7 @@ class PodResourcesStub:
         assert self._server is not None
         await self._server.stop(None)
 
-    async def list(self, request: pb.ListPodResourcesRequest, context: Any) -> pb.ListPodResourcesResponse:
+    async def List(self, request: pb.ListPodResourcesRequest, context: Any) -> pb.ListPodResourcesResponse:
         self.asked += 1
         if self.hangs:
             await asyncio.Event().wait()

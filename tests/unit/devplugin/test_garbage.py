@@ -119,7 +119,7 @@ def test_an_inventory_of_garbage_is_valid_or_says_why_not(garbage, data):
             ids = [device.id for device in resource.devices]
             assert len(set(ids)) == len(ids)
             assert all(id_.isascii() and id_.isprintable() and 0 < len(id_) <= 63 for id_ in ids)
-            assert len(response(resource, state.faults()).SerializeToString()) < 2**20
+            assert len(response(resource.devices, state.faults()).SerializeToString()) < 2**20
         made = labels(Node(inventory.gpus, inventory.driver_version, inventory.cuda_version), rules)
         assert all(len(value) <= 63 for value in made.values())
 

@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"nvidia-devplugin: {line}", file=sys.stderr)
         return 2
     set_up(config.log_level, config.log_format)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the daemon logs what fails; grpc's own lines say less
     import asyncio
     from functools import partial
 

@@ -54,6 +54,7 @@ class Daemon:
         self._driver = DriverWatch(self._emit, lambda: NvmlSession(self._reader, config.container_driver_root))
         self._driver.start()  # first of all: a real driver takes its time, and needs nothing of the rest
         self._stopping = _stop_on_signals(self._loop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload_config)
         self._say_what_was_set()
 
         own_directory = directory(config.kubelet_socket)
@@ -156,6 +157,13 @@ class Daemon:
         self._labels.reconfigure(config)
         self._publish_status()
 
+    def _reload_config(self) -> None:
+        """On SIGHUP, as NVIDIA's plugin; a changed file is found without it as well."""
+        if self._reload is None:
+            log.warning("no_config_file", hint="SIGHUP reads the config file again, and there is none")
+        else:
+            self._reload.reload()
+
     def _say_what_was_set(self) -> None:
         config = self._config
         log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
@@ -178,7 +186,10 @@ class Daemon:
     def _devices(self, rest: str) -> str:
         if rest:
             raise ValueError("devices takes no argument")
-        return json.dumps(self._gpus.description, separators=(",", ":"))
+        description = self._gpus.description
+        if self._plugins.problem is not None:
+            description["problems"].append(self._plugins.problem)
+        return json.dumps(description, separators=(",", ":"))
 
     def _faults(self) -> list[dict[str, str]] | None:
         inventory, health = self._gpus.inventory, self._gpus.health

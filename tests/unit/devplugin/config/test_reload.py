@@ -1,4 +1,4 @@
-"""Settings that change while the daemon runs: the last that were right are in force."""
+"""Settings that change while the daemon runs: the last valid ones are in force."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from nvidia_devplugin.config import reload as room
+from nvidia_devplugin.config import reload
 from nvidia_devplugin.config.named_configs import ChoiceFile, Source
 from nvidia_devplugin.config.reload import Reload
 from nvidia_devplugin.config.settings import Config, ConfigError, load, parse, resolve
@@ -83,7 +83,7 @@ def test_whatever_the_file_becomes_the_last_right_one_is_in_force(tmp_path_facto
             path.unlink(missing_ok=True)
         else:
             path.write_bytes(data)
-        follow._look()
+        follow.reload()
         right = None if data is None else understood(data)
         assert (follow.refused is None) == (right is not None)
         last = right or last
@@ -165,7 +165,7 @@ def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory,
     follow = Reload(Source(path), partial(resolve, env={}, flags={}), take, config)
     for data in sequence:
         path.write_bytes(data)
-        follow._look()
+        follow.reload()
         event("in force" if follow.refused is None else "refused")
         devices.apply(XidEvent(machine[0].uuid, 79))
         labels(Node(machine, "1", None, Machine(), None), taken[-1].rules)
@@ -237,7 +237,7 @@ def test_named_configs_follow_label_and_files_and_outlive_a_restart(tmp_path_fac
         elif what == "files":
             files = value
             volume.swap(**files)
-            follow._look()
+            follow.reload()
         else:
             taken.clear()
             follow = begin()
@@ -283,7 +283,7 @@ def test_nothing_is_in_force_until_a_config_was_right(tmp_path):
     assert follow.name is None
     assert "1 is not >= 2" in str(follow.problem)
     volume.swap(default=SHARED)
-    follow._look()
+    follow.reload()
     assert (follow.problem, follow.state) == (None, {"name": "default", "refused": None})
     assert len(taken) == 1
 
@@ -308,8 +308,8 @@ def test_a_daemon_with_one_file_lets_nobody_choose(tmp_path):
 
 
 async def test_a_directory_that_comes_later_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr(room, "WORD_SECONDS", 0.05)
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(reload, "LABEL_SECONDS", 0.05)
     taken: list[Config] = []
     happened = asyncio.Event()
 
@@ -328,6 +328,75 @@ async def test_a_directory_that_comes_later_is_found(tmp_path, monkeypatch):
     await asyncio.wait_for(happened.wait(), 30)
     assert (follow.name, follow.refused) == ("default", None)
     task.cancel()
+
+
+@pytest.fixture
+async def polled(tmp_path, monkeypatch):
+    """A config file, the Reload that polls it, the configs that came into force, and the contents that were parsed."""
+    monkeypatch.setattr(reload, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(reload, "_SETTLE_SECONDS", 0.01)
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"")
+    applied: list[Config] = []
+    parsed: list[object] = []
+
+    def resolve_counted(raw) -> Config:
+        parsed.append(raw)
+        return resolve(raw, env={}, flags={})
+
+    follow = Reload(Source(path), resolve_counted, applied.append, resolve({}, env={}, flags={}))
+    follow.start()
+    task = asyncio.create_task(follow.run())
+    yield path, follow, applied, parsed
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def eventually(condition) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(poll(), 30)
+
+
+async def test_a_refused_file_is_parsed_once_and_followed_on(polled):
+    path, follow, applied, parsed = polled
+    path.write_bytes(WRONG)
+    await eventually(lambda: follow.refused)
+    before = len(parsed)
+    await asyncio.sleep(0.2)
+    assert len(parsed) == before, "each poll would cost the parsing of a file of up to a MiB"
+    path.unlink()
+    await eventually(lambda: "No such file" in str(follow.refused))
+    path.write_bytes(WRONG)
+    await eventually(lambda: "1 is not >= 2" in str(follow.refused))
+    path.write_bytes(b"")
+    await eventually(lambda: follow.refused is None)
+    path.write_bytes(SHARED)
+    await eventually(lambda: len(applied) == 1)
+    assert applied[0].rules.shared[0].replicas == 3
+
+
+async def test_a_file_is_read_at_once_when_asked(polled, monkeypatch):
+    path, follow, applied, _parsed = polled
+    monkeypatch.setattr(reload, "POLL_SECONDS", 3600.0)
+    await asyncio.sleep(0.05)
+    path.write_bytes(SHARED)
+    await asyncio.sleep(0.05)
+    assert not applied
+    follow.reload()
+    assert len(applied) == 1
+
+
+def test_nothing_is_chosen_before_the_label_is_known(tmp_path):
+    taken: list[Config] = []
+    _volume, follow = following(tmp_path, taken, default=b"", other=SHARED)
+    follow.reload()
+    assert not taken
+    assert follow.refused is None
+    assert "waiting to learn" in str(follow.problem)
 
 
 # the daemon as a process

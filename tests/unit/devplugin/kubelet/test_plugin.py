@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
+import errno
+import os
 import socket
+import stat
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 
+from nvidia_devplugin import sockets
 from nvidia_devplugin.config.settings import Config
 from nvidia_devplugin.devices.resources import resources
-from nvidia_devplugin.inotify import DirectoryWatch
+from nvidia_devplugin.kubelet import plugin as plugin_module
 from nvidia_devplugin.kubelet import registration
-from nvidia_devplugin.kubelet.plugin import DevicePlugin, Endpoint
+from nvidia_devplugin.kubelet.plugin import DevicePlugin, Endpoint, fitting, response
+from nvidia_devplugin.kubelet.plugin_manager import PluginManager
 from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
+from nvidia_devplugin.kubelet.proto.deviceplugin_pb2_grpc import DevicePluginStub
 from nvidia_devplugin.kubelet.registration import retry_delay
 from nvidia_devplugin.log import _quoted, worth_a_line
-from nvidia_devplugin.model import Fault
+from nvidia_devplugin.model import AdvertisedDevice, Fault, Resource
 from nvidia_devplugin.sockets import is_listening
-from tests.unit.devplugin import grpc_services
-from tests.unit.devplugin.kubelet_stub import TIMEOUT
+from tests.unit.devplugin.kubelet_stub import CHANNEL_OPTIONS, TIMEOUT
 from tests.unit.devplugin.strategies import gpu
 
 FAULT = Fault("xid_79", "fallen off the bus")
@@ -40,7 +44,7 @@ async def served(tmp_path):
     endpoint = Endpoint(plugin, tmp_path)
     await endpoint.serve()
     async with grpc.aio.insecure_channel(f"unix:{endpoint.path}") as channel:
-        yield plugin, endpoint, grpc_services.DevicePluginStub(channel)
+        yield plugin, endpoint, DevicePluginStub(channel)
     await endpoint.stop()
 
 
@@ -99,8 +103,9 @@ async def test_every_stream_gets_every_state(served):
 
 @pytest.fixture
 async def kept(kubelet, monkeypatch):
-    """A plugin that is being kept registered with a kubelet, and what keeps it so; a lost stream is noticed at once."""
-    monkeypatch.setattr(registration, "RECHECK_SECONDS", 0.1)
+    """A plugin that is registered with a kubelet, and its registration, which notices a lost stream at once."""
+    monkeypatch.setattr(registration, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(registration, "STREAM_SECONDS", 0.1)
     plugin = DevicePlugin("nvidia.com/gpu", Config())
     plugin.publish(TWO, {})
     endpoint = Endpoint(plugin, kubelet.directory)
@@ -209,46 +214,159 @@ def test_is_listening(tmp_path: Path):
     assert not is_listening(path)
 
 
-def open_watches():
-    """The process' inotify files; others come and go with grpc's threads."""
-    links = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the file by which the folder is read
-            links.append(str(entry.readlink()))
-    return links.count("anon_inode:inotify")
+class Forbidden(socket.socket):
+    """Connections as SELinux forbids them."""
+
+    def connect(self, address) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
 
-async def test_directory_watch(tmp_path: Path):
-    directory = tmp_path / "d"
-    directory.mkdir()
-    before = open_watches()
-    with DirectoryWatch(directory) as watch:
-        assert await watch.wait(0.0) == set()
-        (directory / "a").touch()
-        (directory / "b").touch()
-        assert await watch.wait(TIMEOUT) == {"a", "b"}
-        (directory / "a").rename(directory / "c")
-        assert await watch.wait(TIMEOUT) == {"c"}
-        (directory / "b").unlink()
-        assert await watch.wait(TIMEOUT) == set()
-        (directory / "d").touch()
-        watch.drain()
-        assert await watch.wait(0.0) == set()
-        shutil.rmtree(directory)
-        while not watch.gone:
-            await watch.wait(TIMEOUT)
-    assert open_watches() == before
-    with pytest.raises(OSError, match=r"No such file or directory: .*/d"):
-        DirectoryWatch(directory)
-    assert open_watches() == before
+def test_a_forbidden_connection_is_not_a_missing_server(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(sockets.socket, "socket", Forbidden)
+    with pytest.raises(PermissionError):
+        is_listening(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "permission_denied"),
+        (OSError(errno.ENOTDIR, "Not a directory"), "kubelet_unreachable"),
+    ],
+)
+async def test_why_the_kubelet_cannot_be_asked_is_logged(kept, kubelet, monkeypatch, caplog, error, event):
+    plugin, _, keeping = kept
+
+    def fails(_path):
+        raise error
+
+    monkeypatch.setattr(registration, "is_listening", fails)
+    kubelet.endpoints[plugin.resource].task.cancel()  # so that it has to register again
+    while event not in caplog.messages:
+        await asyncio.sleep(0.01)
+    assert "kubelet_not_listening" not in caplog.messages
+    assert not keeping.ready
+    entry = next(entry for entry in caplog.records if entry.message == event)
+    assert entry.fields["error"] is error
+    assert ("SELinux" in entry.fields.get("hint", "")) == (event == "permission_denied")
+
+
+def slices(count: int, *gpus_of_it: int) -> Resource:
+    """So many replicas of each of these GPUs."""
+    return Resource("nvidia.com/gpu", tuple(
+        AdvertisedDevice(f"{gpu(index).uuid}::{number}", gpu(index, 0), None, number)
+        for index in gpus_of_it for number in range(count)
+    ))  # fmt: skip
+
+
+def test_a_list_of_devices_is_cut_to_what_the_kubelet_accepts(monkeypatch):
+    few = slices(10, 0, 1)
+    assert fitting(few.devices) == few.devices
+    sick = {gpu(0).uuid: FAULT, gpu(1).uuid: FAULT}
+    for limit in range(0, 1500, 7):
+        monkeypatch.setattr(plugin_module, "MESSAGE_LIMIT", limit)
+        kept = fitting(few.devices)
+        assert response(kept, sick).ByteSize() <= limit
+        if len(kept) < len(few.devices):
+            wider = response([*kept, few.devices[0]], sick)
+            assert wider.ByteSize() > limit, "one more would have fitted"
+        of_each = [sum(device.gpu.index == index for device in kept) for index in (0, 1)]
+        assert abs(of_each[0] - of_each[1]) <= 1, "every GPU keeps its share"
+        assert [device for device in few.devices if device in kept] == list(kept), "in their order"
+
+
+async def test_more_devices_than_a_message_holds_are_a_problem_that_is_shown(served, caplog):
+    """A client of gRPC accepts 4 MiB unless it is told otherwise, and so does the kubelet."""
+    plugin, _, stub = served
+    everything = slices(65536, 0, 1)
+    plugin.publish(everything, {gpu(0).uuid: FAULT, gpu(1).uuid: FAULT})
+    stream = stub.ListAndWatch(pb.Empty())
+    devices = health(await read(stream))
+    stream.cancel()
+    assert 50_000 < len(devices) == len(plugin.devices) < len(everything.devices)
+    assert f"only {len(devices)} of 131072 devices are advertised" in plugin.problem
+    (entry,) = [entry for entry in caplog.records if entry.message == "devices_not_advertised"]
+    assert (entry.fields["devices"], entry.fields["limit_bytes"]) == (131072, 4 * 2**20)
+    request = pb.PreferredAllocationRequest()
+    request.container_requests.add(
+        available_deviceIDs=devices, must_include_deviceIDs=list(devices)[:2], allocation_size=2
+    )
+    assert len((await stub.GetPreferredAllocation(request)).container_responses[0].deviceIDs) == 2
+    plugin.publish(replace(everything, devices=everything.devices[:10]), {})
+    assert plugin.problem is None
+
+
+async def test_the_manager_shows_the_problems_of_all_resources(tmp_path, monkeypatch):
+    manager = PluginManager(Config(kubelet_socket=tmp_path / "kubelet.sock"))
+    manager.publish([TWO], {})
+    assert manager.problem is None
+    monkeypatch.setattr(plugin_module, "MESSAGE_LIMIT", response(slices(2, 0).devices, {}).ByteSize())
+    manager.publish([slices(2, 0)], {})
+    assert manager.problem is not None
+    assert "nvidia.com/gpu: only 1 of 2 devices" in manager.problem
+    assert [member.devices for member in manager.members] == [1]
+
+
+async def test_texts_that_repeat_a_request_are_bounded(served):
+    """An error text of 64 KiB would exceed what a client accepts as headers: the call would end without a status."""
+    plugin, _, stub = served
+    plugin.publish(slices(2000, 0), {gpu(0).uuid: FAULT})
+    unknown, sick, preferred = pb.AllocateRequest(), pb.AllocateRequest(), pb.PreferredAllocationRequest()
+    unknown.container_requests.add(devicesIDs=["x" * 10_000, *(f"GPU-{number}" for number in range(5000))])
+    sick.container_requests.add(devicesIDs=list(plugin.devices))
+    preferred.container_requests.add(must_include_deviceIDs=[f"GPU-{number}" for number in range(5000)])
+    for call, code in [
+        (stub.Allocate(unknown), grpc.StatusCode.NOT_FOUND),
+        (stub.Allocate(sick), grpc.StatusCode.FAILED_PRECONDITION),
+        (stub.GetPreferredAllocation(preferred), grpc.StatusCode.INVALID_ARGUMENT),
+    ]:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is code
+        assert " more" in refused.value.details()
+        assert len(refused.value.details()) < 4096
+
+
+async def test_kubelets_before_1_26_name_the_sockets_path_as_authority(served):
+    _, endpoint, _ = served
+    assert ("grpc.default_authority", "/var/lib/kubelet/device-plugins/nvidia-gpu.sock") in CHANNEL_OPTIONS
+    async with grpc.aio.insecure_channel(f"unix:{endpoint.path}", options=CHANNEL_OPTIONS) as channel:
+        options = await DevicePluginStub(channel).GetDevicePluginOptions(pb.Empty(), timeout=TIMEOUT)
+    assert options.get_preferred_allocation_available
+
+
+async def test_only_root_may_open_the_socket_whatever_the_umask(tmp_path, monkeypatch):
+    """From the first moment: the mode is looked at when the server has bound it, and when it listens."""
+    modes = []
+    endpoint = Endpoint(DevicePlugin("nvidia.com/gpu", Config()), tmp_path)
+    make = grpc.aio.server
+
+    def server(*arguments, **options):
+        made = make(*arguments, **options)
+        bind = made.add_insecure_port
+
+        def looked_at(address):
+            port = bind(address)
+            modes.append(stat.S_IMODE(Path(address.removeprefix("unix:")).stat().st_mode))
+            return port
+
+        made.add_insecure_port = looked_at
+        return made
+
+    monkeypatch.setattr(grpc.aio, "server", server)
+    before = os.umask(0)
+    try:
+        await endpoint.serve()
+    finally:
+        os.umask(before)
+    assert [*modes, stat.S_IMODE(endpoint.path.stat().st_mode)] == [0o600, 0o600]
+    await endpoint.stop()
 
 
 def test_retries_are_quick_at_first_and_rare_in_the_end():
-    delays = [retry_delay(attempt) for attempt in range(800)]
+    delays = [retry_delay(attempt) for attempt in range(20)]
     assert delays == sorted(delays)
-    assert delays[0] == 0.005
-    assert max(delays[:670]) <= 0.015
-    assert 8 < sum(delays[:670]) < 12
+    assert delays[0] == 0.05
     assert delays[-1] == 1.0
 
 

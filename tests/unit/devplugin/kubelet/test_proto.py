@@ -9,15 +9,22 @@ import pytest
 
 from nvidia_devplugin.kubelet import proto
 from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
-from nvidia_devplugin.kubelet.proto import podresources_pb2
+from nvidia_devplugin.kubelet.proto import deviceplugin_pb2_grpc, podresources_pb2, podresources_pb2_grpc
 
 PROJECT = Path(proto.__file__).parents[4]
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory) -> Path:
+    """The directory with what the script generates now."""
+    out = tmp_path_factory.mktemp("proto")
+    subprocess.run([PROJECT / "scripts/generate-proto", sys.executable, out], check=True)
+    return out / "nvidia_devplugin/kubelet/proto"
+
+
 @pytest.mark.parametrize("messages", [pb, podresources_pb2], ids=lambda module: module.__name__.rpartition(".")[2])
-def test_the_committed_messages_are_those_of_the_proto_file(tmp_path, messages):
-    subprocess.run([PROJECT / "scripts/generate-proto", sys.executable, tmp_path], check=True)
-    fresh = (tmp_path / Path(messages.__file__).name).read_text()
+def test_the_committed_messages_are_those_of_the_proto_file(generated, messages):
+    fresh = (generated / Path(messages.__file__).name).read_text()
     committed = Path(messages.__file__).read_text()
 
     def descriptor(text):
@@ -27,7 +34,16 @@ def test_the_committed_messages_are_those_of_the_proto_file(tmp_path, messages):
 
     assert descriptor(fresh) == descriptor(committed)
     stubs = Path(messages.__file__).with_suffix(".pyi")
-    assert (tmp_path / stubs.name).read_text() == stubs.read_text()
+    assert (generated / stubs.name).read_text() == stubs.read_text()
+
+
+@pytest.mark.parametrize("stubs", [deviceplugin_pb2_grpc, podresources_pb2_grpc], ids=lambda module: module.__name__)
+def test_the_committed_stubs_are_those_of_the_proto_file(generated, stubs):
+    fresh, committed = (
+        [line for line in path.read_text().splitlines() if not line.startswith("GRPC_GENERATED_VERSION = ")]
+        for path in (generated / Path(stubs.__file__).name, Path(stubs.__file__))
+    )
+    assert fresh == committed
 
 
 def test_bytes_on_the_wire():

@@ -42,14 +42,6 @@ class Source:
             return None
         return cls(config.config_file, config.config_directory, config.default_config, config.fallback_strategies)
 
-    @property
-    def watched(self) -> Path:
-        """The directory where a change is seen."""
-        if self.directory is not None:
-            return self.directory
-        assert self.file is not None  # noqa: S101 for the type checker
-        return self.file.parent
-
     def read(self, label: str) -> tuple[str, bytes]:
         """The name of the config that applies (empty for the empty config), and its content. Raises ConfigError."""
         if self.directory is None:

@@ -1,4 +1,4 @@
-"""From device ids to what a container gets. Pure but for asking which device nodes exist, which is passed in."""
+"""From device ids to what a container gets. Pure: the check for device nodes is passed in."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from zlib import crc32
 
 from ..config.settings import Config
 from ..model import AdvertisedDevice, Fault, fault_of
+from .listing import listed
 
 VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 IMEX_CHANNELS = "NVIDIA_IMEX_CHANNELS"
 MOUNTED_DEVICES = "/var/run/nvidia-container-devices"
-"""Where NVIDIA's container runtime looks for devices given as mounts, as only the kubelet can make such."""
+"""Where NVIDIA's container runtime looks for devices given as mounts, which only the kubelet can add."""
 
 IMEX_NODES = "/dev/nvidia-caps-imex-channels"
 CDI_NAME = "nvidia-device-plugin"
+REQUIRED_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+WSL_NODE = "/dev/dxg"
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 
 
 class AllocationError(Exception):
-    """The request cannot be met; the message is for the one who reads the pod's events."""
+    """The request cannot be met; the message is shown in the pod's events."""
 
 
 class UnknownDeviceError(AllocationError):
@@ -29,7 +32,7 @@ class UnknownDeviceError(AllocationError):
 
 
 class UnhealthyDeviceError(AllocationError):
-    """A device that must not be handed out now."""
+    """A device that must not be allocated now."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Allocation:
 
 
 class TooManyError(AllocationError):
-    """More shared devices than one container may have, or two of one GPU where that was ruled out."""
+    """More shared devices than one container may have, or two of one GPU where the settings forbid that."""
 
 
 def allocate(
@@ -72,7 +75,7 @@ def allocate(
     exists: Callable[[str], bool],
     single_requests: bool = False,
 ) -> Allocation:
-    """What a container gets that was given the devices `ids`.
+    """What a container gets with the devices `ids`.
 
     devices: the resource's devices by id. faults: by uuid of GPU or MIG device. exists: whether a device node exists on
     this machine. single_requests: no container may have more than one shared device of this resource.
@@ -81,7 +84,7 @@ def allocate(
     unknown = [device for device in ids if device not in devices]
     if unknown:
         raise UnknownDeviceError(
-            f"unknown device {', '.join(unknown)}: not among the {len(devices)} devices that this node advertises"
+            f"unknown device {listed(unknown)}: not among the {len(devices)} devices that this node advertises"
         )
     chosen = [devices[device] for device in dict.fromkeys(ids)]
     reasons = [
@@ -90,7 +93,7 @@ def allocate(
         if (fault := fault_of(device, faults)) is not None
     ]
     if reasons:
-        raise UnhealthyDeviceError("; ".join(reasons))
+        raise UnhealthyDeviceError(listed(reasons, "; ", 400))
     _check_sharing(chosen, config, single_requests)
     channels = _imex_channels(config, exists)
     # several replicas of one GPU are one GPU to the container
@@ -112,20 +115,20 @@ def _check_sharing(chosen: Sequence[AdvertisedDevice], config: Config, single_re
         owners.setdefault(device.gpu.uuid, []).append(device)
     twice = [of for of in owners.values() if len(of) > 1]
     if twice:
-        told = "; ".join(f"{', '.join(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
+        told = (f"{listed(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
         raise TooManyError(
-            f"{told}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
+            f"{listed(told, '; ', 800)}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
             f"ask for fewer, or wait until {len(chosen)} GPUs have a free one"
         )
 
 
 def _imex_channels(config: Config, exists: Callable[[str], bool]) -> tuple[str, ...]:
-    """The channels to give: those that exist, and all of them where they are required."""
+    """The channels that exist. Raises AllocationError if one is missing and they are required."""
     missing = [channel for channel in config.imex_channels if not exists(f"{IMEX_NODES}/channel{channel}")]
     if missing and config.imex_required:
         raise AllocationError(
-            f"IMEX channel {', '.join(missing)} is required (imex.required), and {IMEX_NODES} has no node for it: "
-            "is the kernel module's parameter NVreg_CreateImexChannel0 set, or was the channel made?"
+            f"IMEX channel {listed(missing)} is required (imex.required), and {IMEX_NODES} has no node for it: "
+            "is the kernel module's parameter NVreg_CreateImexChannel0 set, or was the channel created?"
         )
     return tuple(channel for channel in config.imex_channels if channel not in missing)
 
@@ -137,7 +140,7 @@ def _response(
     config: Config,
     exists: Callable[[str], bool],
 ) -> Allocation:
-    """The same devices in every way that is asked for; what the container's runtime does not use does no harm."""
+    """The devices in every form that the settings ask for; the container's runtime ignores what it does not use."""
     strategies = config.device_list_strategies
     envs: dict[str, str] = {}
     mounts: list[Mount] = []
@@ -158,7 +161,7 @@ def _response(
         envs[VISIBLE_DEVICES] = MOUNTED_DEVICES
         mounts = [Mount(f"{MOUNTED_DEVICES}/{name}", "/dev/null") for name in names]
         mounts += [Mount(f"{MOUNTED_DEVICES}/imex/{channel}", "/dev/null") for channel in channels]
-    if "envvar" in strategies or "volume-mounts" in strategies:  # with CDI alone the specification says all this
+    if "envvar" in strategies or "volume-mounts" in strategies:  # with CDI alone the specification has all this
         envs.update((name, "enabled") for name, wanted in _extras(config) if wanted)
         if config.pass_device_specs:
             nodes = _device_nodes(chosen, channels, config.dev_root, exists)
@@ -189,16 +192,36 @@ def _digest(chosen: Sequence[AdvertisedDevice]) -> str:
 def _device_nodes(
     devices: Sequence[AdvertisedDevice], channels: Sequence[str], dev_root: str, exists: Callable[[str], bool]
 ) -> tuple[DeviceNode, ...]:
-    """The control nodes as far as they exist, and each GPU's own, always: without it the container must not start.
+    """The control nodes, and each GPU's own. Raises AllocationError where the container would get too little.
 
     A MIG device needs those of its GPU instance and compute instance as well. Host paths are below `dev_root`, as in
     NVIDIA's plugin.
     """
-    paths = [path for path in CONTROL_NODES if exists(path)]
-    paths += [f"/dev/nvidia{device.gpu.minor}" for device in devices]
-    paths += [
-        f"/dev/nvidia-caps/nvidia-cap{cap}" for device in devices if device.mig for cap in device.mig.capabilities
-    ]
+    if exists(WSL_NODE) and all(device.gpu.minor is None for device in devices):
+        paths = [WSL_NODE]
+    else:
+        missing = [path for path in REQUIRED_NODES if not exists(path)]
+        if missing:
+            raise AllocationError(
+                f"passDeviceSpecs: the plugin's container has no {listed(missing)}: its NVIDIA_DRIVER_CAPABILITIES "
+                "must contain compute and utility, and the module nvidia_uvm must be loaded on the node"
+            )
+        paths = [path for path in CONTROL_NODES if exists(path)]
+        for device in devices:
+            paths += _own_nodes(device)
     paths += [f"{IMEX_NODES}/channel{channel}" for channel in channels]
     root = PurePosixPath(dev_root)
     return tuple(DeviceNode(path, str(root / path.lstrip("/"))) for path in dict.fromkeys(paths))
+
+
+def _own_nodes(device: AdvertisedDevice) -> list[str]:
+    """The nodes of a GPU, and those of its MIG device. Raises AllocationError where their numbers are not known."""
+    if device.gpu.minor is None:
+        raise AllocationError(f"passDeviceSpecs: the driver gives no minor number of GPU {device.index}")
+    if device.mig and not device.mig.capabilities:
+        raise AllocationError(
+            f"passDeviceSpecs: the capabilities of MIG device {device.index} are not known: "
+            "/proc/driver/nvidia-caps/mig-minors cannot be read in the plugin's container"
+        )
+    capabilities = device.mig.capabilities if device.mig else ()
+    return [f"/dev/nvidia{device.gpu.minor}", *(f"/dev/nvidia-caps/nvidia-cap{number}" for number in capabilities)]

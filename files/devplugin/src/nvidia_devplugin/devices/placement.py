@@ -1,4 +1,4 @@
-"""GetPreferredAllocation: which of the free devices to take. Pure; a Placement is made once and asked often.
+"""GetPreferredAllocation: which of the free devices a container gets. Pure; a Placement answers many requests.
 
 Whole GPUs: the set with the highest sum of scores over its pairs; among equals the one that leaves the best-connected
 rest; among those the lowest numbers (see wiring).
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..model import AdvertisedDevice, Link, Topology
 from .gpu_topology import TopologySolver
+from .listing import listed
 
 _CACHED = 512
 _Question = tuple[frozenset[int], frozenset[int], int]
@@ -34,7 +35,7 @@ def link_score(link: Link | None, same_numa: bool) -> int:
 
 
 class Placement:
-    """Answers for the devices of one resource.
+    """Chooses devices of one resource.
 
     policy: distributed or packed, for devices that share a GPU. distinct: as far as it can be met, no GPU twice.
     """
@@ -78,7 +79,7 @@ class Placement:
         chosen = list(dict.fromkeys(must_include))
         missing = [device for device in chosen if number.get(device) not in offered]
         if missing:
-            raise ValueError(f"must include {', '.join(missing)}, which is not available")
+            raise ValueError(f"must include {listed(missing)}, which is not available")
         if size < len(chosen):
             raise ValueError(f"allocation of {size} cannot include {len(chosen)} devices")
         if size > len(offered):

@@ -1,7 +1,7 @@
-"""All plugins of the node, one for each resource: made when a resource first appears, and kept from then on.
+"""All plugins of the node, one for each resource: created when a resource first appears, and kept from then on.
 
-A resource that has no devices any more stays registered with an empty list: only that makes the kubelet take its
-capacity to zero at once. One that merely disappeared would be kept by the kubelet, and by schedulers, for minutes.
+A resource that has no devices any more stays registered with an empty list: only then does the kubelet set its capacity
+to zero at once. If the plugin merely disappeared, the kubelet and schedulers would keep the resource for minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ class ResourcePlugin:
         self.registration = Registration(
             config.kubelet_socket, name, self.plugin.options, self.endpoint, lambda: self.plugin.streams > 0
         )
-        self.devices = 0
+
+    @property
+    def devices(self) -> int:
+        """The number of devices that are advertised."""
+        return len(self.plugin.devices)
+
+    @property
+    def problem(self) -> str | None:
+        """Why some of the resource's devices are not advertised; None if all are."""
+        return self.plugin.problem
 
     @property
     def advertised(self) -> Mapping[str, AdvertisedDevice]:
@@ -57,7 +66,7 @@ class ResourcePlugin:
 
 
 class PluginManager:
-    """The plugins. publish() tells them the state; run() keeps them registered."""
+    """The plugins. publish() gives them the state; run() keeps them registered."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -74,8 +83,13 @@ class PluginManager:
         """Whether there are resources, and the kubelet knows them all."""
         return bool(self._members) and all(member.registration.ready for member in self._members.values())
 
+    @property
+    def problem(self) -> str | None:
+        """Why some devices are not advertised; None if all are."""
+        return "; ".join(member.problem for member in self._members.values() if member.problem) or None
+
     def reconfigure(self, config: Config) -> None:
-        """Other settings from now on. What is where (sockets) stays: the file has no say in that."""
+        """Use these settings from now on. The sockets stay where they are: a config file cannot change that."""
         self._config = config
         for member in self._members.values():
             member.plugin.reconfigure(config)
@@ -83,7 +97,7 @@ class PluginManager:
     def publish(
         self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None = None
     ) -> None:
-        """Make this the state of all resources; those that are not named have no devices any more."""
+        """Make this the state of all resources; known ones that are not among them have no devices any more."""
         named = {resource.name: resource for resource in resources}
         for name in [*named, *(name for name in self._members if name not in named)]:
             resource = named.get(name) or Resource(name, ())
@@ -91,13 +105,13 @@ class PluginManager:
             if member is None:
                 member = self._members[name] = ResourcePlugin(name, self._config)
                 self._grown.set()
-            if member.devices != len(resource.devices):
-                log.info("advertised", resource=name, devices=len(resource.devices), before=member.devices)
-            member.devices = len(resource.devices)
+            before = member.devices
             member.plugin.publish(resource, faults, topology)
+            if member.devices != before:
+                log.info("advertised", resource=name, devices=member.devices, before=before)
 
     async def run(self) -> None:
-        """Until cancelled, or until the work for one resource ends, which it is not meant to."""
+        """Until cancelled, or until the task of one resource fails."""
         tasks: dict[str, asyncio.Task[object]] = {}
         try:
             while True:

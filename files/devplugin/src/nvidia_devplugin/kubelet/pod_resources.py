@@ -1,4 +1,4 @@
-"""Which pod holds which device: the kubelet's PodResources API, asked only while somebody waits for the answer.
+"""Which pod holds which device: the kubelet's PodResources API, called only when metrics are scraped.
 
 https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/#monitoring-device-plugin-resources
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..rpc.client import call
-from ..rpc.status import RpcError
+import grpc.aio
 
-_LIMIT = 16 * 2**20  # what the kubelet itself allows
+from .channel import open_channel, reason
+from .proto import podresources_pb2 as pb
+from .proto.podresources_pb2_grpc import PodResourcesListerStub
 
 
 class PodResourcesError(Exception):
-    """The kubelet did not say; the message tells why."""
+    """The kubelet did not answer, or refused; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,17 @@ class Held:
 
 
 async def held(socket: Path, seconds: float) -> list[Held]:
-    """All devices that pods of this node hold, whoever advertised them. Raises PodResourcesError."""
+    """All devices that pods of this node hold, of any device plugin.
+
+    Raises PodResourcesError, at the latest after `seconds`.
+    """
     if not socket.exists():
         raise PodResourcesError(f"{socket} does not exist")
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    from .proto import podresources_pb2 as pb  # a daemon that nobody asks does not pay for it
-
-    request = pb.ListPodResourcesRequest().SerializeToString()
-    try:
-        answer = pb.ListPodResourcesResponse.FromString(
-            await call(socket, "/v1.PodResourcesLister/List", request, seconds, _LIMIT)
-        )
-    except (RpcError, DecodeError) as error:
-        raise PodResourcesError(str(error)) from error
+    async with open_channel(socket) as channel:
+        try:
+            answer = await PodResourcesListerStub(channel).List(pb.ListPodResourcesRequest(), timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            raise PodResourcesError(reason(error)) from error
     return [
         Held(pod.namespace, pod.name, container.name, devices.resource_name, device)
         for pod in answer.pod_resources

@@ -1,7 +1,7 @@
-"""Being known to the kubelet: registration, and again whenever the kubelet starts anew or our socket is gone.
+"""Being known to the kubelet: registration, and again whenever the kubelet restarts or our socket is gone.
 
-A kubelet that starts removes every socket in its directory, then creates its own, and listens on it a moment later. We
-watch the directory, so each of these steps wakes us; only the moment between creation and listening has to be polled.
+A kubelet that starts removes every socket in its directory, then creates its own, and listens on it a moment later. The
+directory is polled: that needs no inotify instance, of which a user may have few, and works on every file system.
 """
 
 from __future__ import annotations
@@ -12,18 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ..inotify import DirectoryWatch
+import grpc.aio
+
 from ..log import Logger, worth_a_line
-from ..rpc.status import RpcError
 from ..sockets import is_listening
+from .channel import open_channel, reason
 from .proto import deviceplugin_pb2 as pb
-from .services import VERSION, register
+from .proto.deviceplugin_pb2_grpc import RegistrationStub
 from .stats import RegistrationStats
 
 log = Logger("kubelet")
 
-RECHECK_SECONDS = 10.0
-"""How often all is looked at although nothing happened: a file system may lose events, a kubelet its stream."""
+VERSION = "v1beta1"
+
+POLL_SECONDS = 0.5
+"""How often the sockets are looked at."""
+
+STREAM_SECONDS = 5.0
+"""How long the kubelet may be without a ListAndWatch stream before the plugin registers again."""
 
 _REGISTER_TIMEOUT_SECONDS = 5.0
 
@@ -31,31 +37,25 @@ Identity = tuple[int, int, int]
 
 
 class Served(Protocol):
-    """What is registered: something served on a socket beside the kubelet's."""
+    """What is registered: a service on a socket beside the kubelet's."""
 
     path: Path | None
 
     @property
     def present(self) -> bool:
-        """Whether the socket file is there."""
+        """Whether the socket file exists."""
 
     async def serve(self) -> None:
-        """Serve until the socket file is gone or somebody else listens on it."""
+        """Serve on a new socket. Raises OSError."""
 
 
 def retry_delay(attempt: int) -> float:
-    """Seconds before the next attempt, from 0 on.
-
-    A kubelet that starts listens within a fraction of a second, and nothing tells when: 5 ms growing to 15 ms for about
-    ten seconds, then 1 s. An attempt is one connect() that is refused, some 30 us.
-    """
-    if attempt > 670:
-        return 1.0
-    return float(min(0.005 * 1.5 ** min(attempt, 10), 0.015))
+    """Seconds before the next attempt, from 0 on: 50 ms growing to 1 s."""
+    return float(min(0.05 * 1.5 ** min(attempt, 10), 1.0))
 
 
 def identify(path: Path) -> Identity | None:
-    """What tells one socket file from its successor; None if there is none. A number of an inode may be used again."""
+    """What tells one socket file from its successor; None if there is none. An inode number alone may be reused."""
     try:
         status = path.stat()
     except OSError:
@@ -64,9 +64,9 @@ def identify(path: Path) -> Identity | None:
 
 
 class Registration:
-    """Keeps one resource registered with the kubelet that runs now.
+    """Keeps one resource registered with the running kubelet.
 
-    connected: whether the kubelet holds a ListAndWatch stream. A registered plugin without one has been dropped.
+    connected: whether the kubelet holds a ListAndWatch stream. It has dropped a plugin that is registered without one.
     """
 
     def __init__(
@@ -84,10 +84,12 @@ class Registration:
         self._connected = connected
         self._registered: Identity | None = None
         self._last: Identity | None = None  # also while that kubelet is gone
+        self._seen: Identity | None = None
         self.stats = RegistrationStats()
-        self._registered_at = 0.0
+        self._connected_at = 0.0
         self._failures = 0
-        self._said_waiting = False
+        self._directory_existed = False
+        self._waiting_logged = False
 
     @property
     def ready(self) -> bool:
@@ -96,71 +98,70 @@ class Registration:
 
     async def run(self) -> None:
         """Until cancelled."""
-        directory = self._socket.parent
-        missing = 0
         while True:
-            try:
-                watch = DirectoryWatch(directory)
-            except OSError as error:
-                missing += 1
-                if worth_a_line(missing):
-                    log.warning("socket_directory_unavailable", directory=directory, error=error, attempt=missing)
-                await asyncio.sleep(retry_delay(missing))
-                continue
-            missing = 0
-            with watch:
-                await self._follow(watch)
+            await asyncio.sleep(await self._converge())
+
+    async def _converge(self) -> float:
+        """Do what is missing; seconds until the next look."""
+        directory = self._socket.parent
+        if not directory.is_dir():
             self._registered = None
-            log.warning("socket_directory_gone", directory=directory)
-
-    async def _follow(self, watch: DirectoryWatch) -> None:
-        """Keep registered until the watched directory itself is gone."""
-        while not watch.gone:
-            delay = await self._converge(watch)
-            appeared = await watch.wait(RECHECK_SECONDS if delay is None else delay)
-            if self._socket.name in appeared:
-                self._registered = None
-                self._failures = 0
-                self._said_waiting = False
-
-    async def _converge(self, watch: DirectoryWatch) -> float | None:
-        """Do what is missing; seconds until the next try, None if there is nothing left to do."""
+            log.warning(
+                "socket_directory_gone" if self._directory_existed else "socket_directory_unavailable",
+                directory=directory,
+            )
+            self._directory_existed = False
+            return POLL_SECONDS
+        self._directory_existed = True
         if not self._served.present:
             self._registered = None
             try:
                 await self._served.serve()
             except OSError as error:
                 return self._failed("serve_failed", error)
-        watch.drain()  # so that a socket that we are about to see does not wake us once more
         identity = identify(self._socket)
+        if identity != self._seen:  # another kubelet, or the first
+            self._seen = identity
+            self._failures = 0
         if identity is None:
             self._registered = None
-            if not self._said_waiting:
-                self._said_waiting = True
+            if not self._waiting_logged:
+                self._waiting_logged = True
                 log.info("waiting_for_kubelet", socket=self._socket)
-            return None
-        if identity == self._registered and not self._dropped:
-            return None
-        if not is_listening(self._socket):
-            self._registered = None
-            return self._failed("kubelet_not_listening", self._socket)
+            return POLL_SECONDS
+        self._waiting_logged = False
+        stream_missing = identity == self._registered
+        if stream_missing and not self._dropped():
+            return POLL_SECONDS
+        self._registered = None
+        try:
+            if not is_listening(self._socket):
+                return self._failed("kubelet_not_listening", self._socket)
+        except PermissionError as error:
+            return self._failed(
+                "permission_denied", error, socket=self._socket,
+                hint="the pod's rights, or SELinux or AppArmor on the node, forbid the connection: see the audit log",
+            )  # fmt: skip
+        except OSError as error:
+            return self._failed("kubelet_unreachable", error, socket=self._socket)
         if identity != identify(self._socket) or not self._served.present:
             return 0.0  # it started while we looked: what it removes, it removes before it listens
-        if identity == self._registered:
-            age = time.monotonic() - self._registered_at
-            log.warning("stream_missing", resource=self._resource, seconds_since_registration=f"{age:.0f}")
+        if stream_missing:
+            age = time.monotonic() - self._connected_at
+            log.warning("stream_missing", resource=self._resource, seconds=f"{age:.0f}")
         try:
             await self._register()
-        except RpcError as error:
-            self._failed("register_failed", error)
-            return 1.0  # it listens and says no: that is no matter of milliseconds
+        except grpc.aio.AioRpcError as error:
+            self._failed("register_failed", reason(error))
+            return 1.0  # it listens and refuses: a quick retry does not help
         self.stats.restarts += self._last not in (None, identity)
         self._registered = self._last = identity
-        self._registered_at = time.monotonic()
+        self._connected_at = time.monotonic()
         self._failures = 0
-        return None
+        return POLL_SECONDS
 
     async def _register(self) -> None:
+        """Raises grpc.aio.AioRpcError."""
         path = self._served.path
         assert path is not None  # noqa: S101 for the type checker: it was just served
         request = pb.RegisterRequest(
@@ -170,20 +171,23 @@ class Registration:
             options=self._options,
         )
         started = time.monotonic()
-        await register(self._socket, request, _REGISTER_TIMEOUT_SECONDS)
-        taken = time.monotonic() - started
+        async with open_channel(self._socket) as channel:
+            await RegistrationStub(channel).Register(request, timeout=_REGISTER_TIMEOUT_SECONDS)
+        seconds = time.monotonic() - started
         self.stats.registrations += 1
-        self.stats.seconds.observe(taken)
-        log.info("registered", resource=self._resource, endpoint=path.name, ms=f"{taken * 1000:.1f}")
+        self.stats.seconds.observe(seconds)
+        log.info("registered", resource=self._resource, endpoint=path.name, ms=f"{seconds * 1000:.1f}")
 
-    @property
     def _dropped(self) -> bool:
-        return not self._connected() and time.monotonic() - self._registered_at >= RECHECK_SECONDS / 2
+        now = time.monotonic()
+        if self._connected():
+            self._connected_at = now
+        return now - self._connected_at >= STREAM_SECONDS
 
-    def _failed(self, event: str, error: object) -> float:
+    def _failed(self, event: str, error: object, **fields: object) -> float:
         delay = retry_delay(self._failures)
         self._failures += 1
         self.stats.failures += 1
         if worth_a_line(self._failures):
-            log.warning(event, resource=self._resource, error=error, attempt=self._failures)
+            log.warning(event, resource=self._resource, error=error, attempt=self._failures, **fields)
         return delay
