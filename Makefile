@@ -47,9 +47,10 @@ quick: setup ## what needs no containers and little time: lint, and the unit tes
 lint: setup ## style and types: ruff, mypy, yamllint, shellcheck, ansible-lint, the changelog's fragments
 	@$(MAKE) --no-print-directory --jobs $(WORKERS) --output-sync=target lint-ansible lint-types lint-python lint-yaml lint-shell
 
-lint-python: setup ## ruff, style and format
+lint-python: setup ## ruff, style and format; and who may import whom in the daemon
 	ruff check .
 	ruff format --check .
+	PYTHONPATH=files/devplugin/src lint-imports files/devplugin/pyproject.toml
 
 lint-types: setup ## mypy --strict
 	mypy --config-file files/devplugin/pyproject.toml files/devplugin/src

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kubegpu.nvidia authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the daemon's check of configurations found."""
+"""The problems that the daemon's check of configurations found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ name: config_problems
 short_description: What is wrong with the device plugin's configurations
 version_added: 0.1.0
 description:
-  - Puts what C(nvidia-devplugin validate) said of each configuration into sentences.
+  - Turns the output of C(nvidia-devplugin validate) for each configuration into sentences.
   - Made for the role P(kubegpu.nvidia.device_plugin#role).
 positional: _input
 options:
@@ -30,12 +30,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One sentence or more for each configuration that is wrong.
+  description: A sentence for each problem of a configuration.
   type: list
   elements: str
 """
 
-# what the command says before the cause: its own name, and the file that it was given
+# what the command prints before the cause: its own name, and the file that it was given
 _NOISE = ("nvidia-devplugin: ", "config file ", "/dev/stdin: ")
 
 
@@ -59,8 +59,9 @@ def config_problems(checked):
     for result in checked.get("results") or []:
         if result.get("rc", 0) == 0:
             continue
-        words = (result.get("stderr") or result.get("msg") or "").strip() or "the check ended with %s" % result["rc"]
-        problems.append("%s: %s" % (_variable(result["item"]["key"]), _cause(words)))
+        text = (result.get("stderr") or result.get("msg") or "").strip() or "the check ended with %s" % result["rc"]
+        lines = [line for line in text.splitlines() if line.startswith(_NOISE[0])] or [text]
+        problems.extend("%s: %s" % (_variable(result["item"]["key"]), _cause(line)) for line in lines)
     return problems
 
 

@@ -235,13 +235,16 @@ pending_reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    containerd_changes,
-    containerd_k3s,
-    containerd_layouts,
-    containerd_process,
-    pending,
-    process,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import pending, process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    changes as containerd_changes,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    layouts as containerd_layouts,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    process as containerd_process,
 )
 
 ARGUMENTS = {

@@ -191,14 +191,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    containerd_changes,
-    crio_config,
-    crio_files,
-    crio_pending,
-    process,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    changes as containerd_changes,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import config as crio_config
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import files as crio_files
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import pending as crio_pending
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 ARGUMENTS = {
     "name": {"type": "str", "default": "nvidia"},

@@ -247,18 +247,14 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    docker_daemon,
-    docker_flags,
-    docker_live,
-    docker_paths,
-    docker_unit,
-    files,
-    pending,
-    process,
-)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, pending, process
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory as memories
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import config as docker_daemon
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import live as docker_live
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import paths as docker_paths
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import unit as docker_unit
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 HOOK = "nvidia-container-runtime-hook"
 PID_FILE = "/var/run/docker.pid"

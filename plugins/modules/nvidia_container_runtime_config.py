@@ -112,7 +112,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, toolkit_config
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 ARGUMENTS = {
     "path": {"type": "path", "default": "/etc/nvidia-container-runtime/config.toml"},

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nvidia_devplugin.config.settings import Config
-from nvidia_devplugin.gpu_tracker import Devices
+from nvidia_devplugin.gpu_tracker import GpuTracker
 from nvidia_devplugin.health.fault_store import FaultStore
 from nvidia_devplugin.health.policy import FATAL, Policy
 from nvidia_devplugin.http.metrics import Metrics
@@ -57,7 +57,7 @@ class Machine:
         self.plugin = DevicePlugin("nvidia.com/gpu", Config())
         self.metrics = Metrics("soak", list)
         self.labels = NodeLabels(Config(), lambda _product, _buses: Firmware(), lambda: self.now)
-        self.devices = Devices(Config(), self, self.policy, lambda: self.now, self.memory.recall())
+        self.devices = GpuTracker(Config(), self, self.policy, lambda: self.now, self.memory.recall())
         self.events = 0
         self.apply(self.inventory())
 
@@ -78,8 +78,8 @@ class Machine:
         self.devices.apply(news)
         self.memory.keep(self.devices.health)
         self.metrics.saw(news, 0.0)
-        if self.devices.shown is not None:
-            self.labels.update(*self.devices.shown)
+        if self.devices.inventory is not None:
+            self.labels.update(*self.devices.inventory)
         self.events += isinstance(news, (XidEvent, EccEvent))
 
     def publish(self, resources: list[Resource], faults: dict[str, Fault], topology: object) -> None:
@@ -119,10 +119,10 @@ class Machine:
 
     async def told(self) -> None:
         """What the metrics and the labels say."""
-        page = await self.metrics.scrape()
+        page, _ = await self.metrics.scrape()
         counted = sum(
-            int(line.rsplit(" ", 1)[1])
-            for line in page.splitlines()
+            int(float(line.rsplit(" ", 1)[1]))
+            for line in page.decode().splitlines()
             if line.startswith(("nvidia_devplugin_xids_total", "nvidia_devplugin_ecc_double_bit_total"))
         )
         assert counted == self.events, "an event was not counted"

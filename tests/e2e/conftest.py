@@ -17,6 +17,7 @@ ORDER = (
     "test_devices.py",
     "test_crio.py",
     "test_newest.py",
+    "test_driver_access.py",
     "test_driver_check.py",
     "test_toolkit_dnf.py",
     "test_toolkit_zypper.py",

@@ -39,18 +39,18 @@ ROOMS = {
     ),
     "chain": Room("plugins/filter/verify_chain.py", ("plugins/filter/test_verify_chain.py",)),
     "containerd": Room(
-        f"{CONFIGS}/containerd_config.py",
+        f"{CONFIGS}/containerd/config.py",
         (f"{CONFIGS}/test_containerd_effective.py", f"{CONFIGS}/test_containerd_config.py"),
     ),
     "docker": Room(
-        f"{CONFIGS}/docker_daemon.py",
+        f"{CONFIGS}/docker/config.py",
         (f"{CONFIGS}/test_docker_daemon.py", f"{CONFIGS}/test_flags_pending_memory.py"),
     ),
     "health": Room(
         f"{DAEMON}/health/state.py",
         ("devplugin/health/test_state.py", "devplugin/health/test_recovery.py", "devplugin/devices/test_resources.py"),
     ),
-    "json": Room(f"{CONFIGS}/json_text.py", (f"{CONFIGS}/test_docker_daemon.py",)),
+    "json": Room(f"{CONFIGS}/text/json_text.py", (f"{CONFIGS}/test_docker_daemon.py",)),
     "kubelet": Room("plugins/plugin_utils/kubelet/facts.py", ("plugins/plugin_utils/kubelet/test_facts.py",)),
     "labels": Room(f"{DAEMON}/labels/feature_labels.py", ("devplugin/labels/test_feature_labels.py",)),
     "plan": Room("plugins/filter/device_plugin_plan.py", ("plugins/filter/test_device_plugin_plan.py",)),
@@ -64,7 +64,9 @@ ROOMS = {
     ),
     "resources": Room(f"{DAEMON}/devices/resources.py", ("devplugin/devices/test_resources.py",)),
     "shape": Room(f"{UTILS}/gpu/shape.py", ("plugins/module_utils/gpu/test_shape.py",)),
-    "toml": Room(f"{CONFIGS}/toml_text.py", (f"{CONFIGS}/test_containerd_config.py", f"{CONFIGS}/test_crio_config.py")),
+    "toml": Room(
+        f"{CONFIGS}/text/toml_text.py", (f"{CONFIGS}/test_containerd_config.py", f"{CONFIGS}/test_crio_config.py")
+    ),
 }
 
 

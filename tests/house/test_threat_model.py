@@ -64,7 +64,7 @@ def test_with_mig_it_has_one_capability_and_the_agent_none(tmp_path, settings):
     assert "NVIDIA_MIG_MONITOR_DEVICES" not in {entry["name"] for entry in agent["env"]}
 
 
-def test_of_the_host_it_sees_two_of_the_kubelets_folders(pod):
+def test_of_the_host_it_sees_two_of_the_kubelets_folders_and_dev_null(pod):
     (container,) = pod["containers"]
     paths = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
     mounted = {
@@ -72,7 +72,8 @@ def test_of_the_host_it_sees_two_of_the_kubelets_folders(pod):
         for mount in container["volumeMounts"]
         if mount["name"] in paths
     }
-    assert mounted == {"/var/lib/kubelet/device-plugins": False, "/var/lib/kubelet/pod-resources": True}
+    folders = {"/var/lib/kubelet/device-plugins": False, "/var/lib/kubelet/pod-resources": True}
+    assert mounted == {**folders, "/dev/null": True}
 
 
 def test_for_feature_files_it_sees_their_folder_too(tmp_path):
@@ -82,7 +83,8 @@ def test_for_feature_files_it_sees_their_folder_too(tmp_path):
     assert {"name": "features", "mountPath": "/features.d"} in container["volumeMounts"]
     assert {"name": "DP_LABELS_FILE", "value": "/features.d/kubegpu-nvidia"} in container["env"]
     paths = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
-    assert paths == {"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources", "/etc/features.d"}
+    kubelets = {"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources"}
+    assert paths == {*kubelets, "/dev/null", "/etc/features.d"}
 
 
 FEATURES = ["acknowledge", "annotations", "config", "events", "labels"]

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 SLOW = (
     "cluster",
     "devplugin/agent/test_agent.py",
-    "devplugin/test_app.py",
+    "devplugin/test_supervision.py",
     "devplugin/config/test_named_configs.py",
     "devplugin/test_daemon.py",
     "devplugin/kubelet/test_fuzz.py",

@@ -25,6 +25,12 @@ CODES = {
 ABSENCE = (3, 13)
 """Answers that say that there is no such thing; what follows from them may be a value."""
 
+
+def absence(function: str, code: int) -> bool:
+    """Whether the answer says that there is no such thing."""
+    return code in ABSENCE or (function == "nvmlDeviceGetMigDeviceHandleByIndex" and code == 6)
+
+
 TARGETS = {"whole": "1", "split": "2", "instance": "MIG", "every": ""}
 """On machine(): a GPU, a GPU in MIG mode with its MIG devices, one MIG device, all of them."""
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from typing import Mapping
 
-from . import toml_text
-from .text import ConfigError, replace
-from .toml_editor import TomlEditor
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, replace
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
 
 CLI = ("nvidia-container-cli",)
 RUNTIME = ("nvidia-container-runtime",)

@@ -6,10 +6,13 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import grpc
 import pytest
+
+from nvidia_devplugin.devices.allocation import REQUIRED_NODES
 
 RESOURCE = "nvidia.com/gpu"
 
@@ -31,15 +34,19 @@ async def test_registers_and_lists_all_gpus(kubelet, start):
     assert all(device.startswith("GPU-") for device in devices)
 
 
-async def test_allocate_names_the_gpu_and_its_device_nodes(kubelet, start):
+async def test_allocate_names_the_device_nodes_or_what_is_missing(kubelet, start):
     await kubelet.start()
     await start("--pass-device-specs")
     _, second = await kubelet.devices(RESOURCE)
-    answer = await kubelet.allocate(RESOURCE, second)
-    assert dict(answer.envs) == {"NVIDIA_VISIBLE_DEVICES": second}
-    nodes = {(spec.container_path, spec.host_path, spec.permissions) for spec in answer.devices}
-    assert ("/dev/nvidia1", "/dev/nvidia1", "rw") in nodes
-    assert ("/dev/nvidia0", "/dev/nvidia0", "rw") not in nodes
+    if all(Path(node).exists() for node in REQUIRED_NODES):
+        answer = await kubelet.allocate(RESOURCE, second)
+        assert dict(answer.envs) == {"NVIDIA_VISIBLE_DEVICES": second}
+        nodes = {(spec.container_path, spec.host_path, spec.permissions) for spec in answer.devices}
+        assert ("/dev/nvidia1", "/dev/nvidia1", "rw") in nodes
+        assert ("/dev/nvidia0", "/dev/nvidia0", "rw") not in nodes
+        return
+    with pytest.raises(grpc.aio.AioRpcError, match="its NVIDIA_DRIVER_CAPABILITIES must contain compute"):
+        await kubelet.allocate(RESOURCE, second)
 
 
 async def test_settings_come_from_the_file_the_environment_and_flags(kubelet, start, tmp_path):
@@ -343,3 +350,24 @@ async def test_json_logs(kubelet, start):
     registered = next(entry for entry in entries if entry["event"] == "registered")
     assert registered["resource"] == RESOURCE
     assert registered["level"] == "info"
+
+
+async def test_sighup_reads_the_config_file_again(kubelet, start, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("version: v1\n")
+    await kubelet.start()
+    daemon = await start("--config-file", str(config))
+    await kubelet.devices(RESOURCE, healthy(2))
+    config.write_text("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 2}]}}\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    await kubelet.devices(RESOURCE, healthy(4))
+    assert await daemon.terminate() == 0
+
+
+async def test_sighup_without_a_config_file_ends_nothing(kubelet, start):
+    await kubelet.start()
+    daemon = await start()
+    await kubelet.devices(RESOURCE, healthy(2))
+    daemon.process.send_signal(signal.SIGHUP)
+    await daemon.logged("no_config_file")
+    assert await daemon.terminate() == 0

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import grpc
 import pytest
 
-from nvidia_devplugin.config.named_configs import Choice, ChoiceFile
 from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
-from tests.unit.devplugin.conftest import ROOT
 
 GPU = "nvidia.com/gpu"
 SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
@@ -127,68 +120,3 @@ async def test_sixteen_gpus_with_seven_instances_each(kubelet, start, driver):
     await kubelet.devices(SMALL, count(112))
     driver("xid", 3, 79)
     await kubelet.devices(SMALL, healthy(105))
-
-
-def command(driver, nvml_library, *arguments):
-    """One run of the command line that ends by itself: status, standard output, standard error."""
-    environment = {
-        "NVML_SIM_STATE": str(driver.state),
-        "LD_LIBRARY_PATH": str(nvml_library),
-        "PYTHONPATH": str(ROOT / "files/devplugin/src"),
-    }
-    call = [sys.executable, "-m", "nvidia_devplugin", *arguments]
-    ended = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=60)
-    return ended.returncode, ended.stdout, ended.stderr
-
-
-def test_validate(driver, nvml_library, tmp_path: Path):
-    path = tmp_path / "config.yaml"
-    path.write_text(SHARED)
-    assert command(driver, nvml_library, "validate", str(path)) == (0, f"{path}: valid\n", "")
-    path.write_text("sharing: {timeSlicing: {resources: [{name: gpu, replicas: 0}]}}")
-    assert command(driver, nvml_library, "validate", str(path)) == (
-        2, "", f"nvidia-devplugin: config file {path}: sharing.timeSlicing.resources[0].replicas: 0 is not >= 2\n",
-    )  # fmt: skip
-    path.write_text("flags: {mpsRoot: /x}\nkubegpu: {distinctGpus: true}")
-    assert command(driver, nvml_library, "validate", str(path))[1] == (
-        f"{path}: valid; without effect here: flags.mpsRoot\n"
-    )
-    assert command(driver, nvml_library, "validate")[0] == 2
-
-
-def test_devices_shows_what_would_be_advertised(driver, nvml_library, tmp_path: Path):
-    driver("mig", "1:3g.40gb,1g.10gb")
-    status, shown, _ = command(driver, nvml_library, "devices", "--mig-strategy=mixed", "--output=json")
-    told = json.loads(shown)
-    assert status == 0
-    assert {name: len(each["devices"]) for name, each in told["resources"].items()} == {GPU: 1, LARGE: 1, SMALL: 1}
-    (small,) = told["resources"][SMALL]["devices"]
-    assert (small["index"], small["profile"], small["health"]) == ("1:1", "1g.10gb", "Healthy")
-    status, shown, _ = command(driver, nvml_library, "devices", "--mig-strategy=mixed")
-    assert status == 0
-    assert f"{SMALL} (1 device" in shown
-    assert small["id"] in shown
-    status, shown, said = command(driver, nvml_library, "devices", "--mig-strategy=single")
-    assert status == 1
-    assert "MIG is enabled on some GPUs but not on GPU 0" in said
-    driver("unload")
-    status, _, said = command(driver, nvml_library, "devices")
-    assert (status, said.split(".")[0]) == (1, "nvidia-devplugin: the NVIDIA kernel module is not loaded")
-
-
-def test_devices_shows_the_named_config_that_is_in_force(driver, nvml_library, socket_directory, tmp_path: Path):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs/default").write_text("")
-    (tmp_path / "configs/wrong").write_text("version: v2")
-    flags = ("--output=json", f"--config-file-srcdir={tmp_path}/configs", f"--kubelet-socket={socket_directory}/k.sock")
-
-    def amounts() -> dict[str, int]:
-        status, shown, _ = command(driver, nvml_library, "devices", *flags)
-        assert status == 0
-        return {name: len(each["devices"]) for name, each in json.loads(shown)["resources"].items()}
-
-    assert amounts() == {GPU: 2}
-    ChoiceFile(socket_directory / "nvidia.d").keep(Choice("shared", "shared", SHARED.encode()))
-    assert amounts() == {"nvidia.com/h100.shared": 20}
-    status, _, said = command(driver, nvml_library, "devices", *flags, "--default-config=none", "--mig-strategy=x")
-    assert (status, "--mig-strategy" in said) == (2, True)

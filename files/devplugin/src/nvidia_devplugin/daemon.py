@@ -1,13 +1,10 @@
-"""Wires the rooms together, supervises them, shuts down.
-
-Every task has a name and is meant to run for ever: the first that ends, for whatever reason, ends all. Only a signal
-is a good reason.
-"""
+"""The daemon: connects the packages, supervises their tasks, shuts down."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -21,159 +18,209 @@ from .config.reload import Reload
 from .config.settings import Config
 from .control.server import Control, Verb, directory
 from .control.status import Status, entries
-from .gpu_tracker import HANGS, Devices, FatalError
+from .gpu_tracker import HANGS, FatalError, GpuTracker
 from .health.fault_store import FaultStore
 from .health.policy import Policy, Recovery
 from .http.metrics import Metrics
-from .http.server import Probes
+from .http.server import HttpServer
 from .kubelet.plugin_manager import PluginManager
 from .kubelet.pod_resources import held
 from .labels.label_writer import NodeLabels
 from .log import Logger
 from .model import DriverGone, DriverUpdate
-from .nvml.session import DriverWatch
+from .nvml.gpu_reader import GpuReader
+from .nvml.session import NvmlSession
 from .nvml.telemetry import Telemetry
+from .nvml.watch import DriverWatch
 
-log = Logger("app")
+log = Logger("daemon")
 
 _DRAIN_SECONDS = 0.5
 _HANG_SECONDS = 60.0  # a driver without persistence mode may take that long for its first answer
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) -> int:
-    """Run the daemon until a signal or a fatal error; the process' exit status.
+class Daemon:
+    """All parts of the daemon, and the state that connects them. Made and run in an event loop.
 
     resolve: the same settings with the content of another file; raises ConfigError.
     """
-    loop = asyncio.get_running_loop()
-    updates: asyncio.Queue[DriverUpdate] = asyncio.Queue()
 
-    def emit(update: DriverUpdate) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: we are on our way out
-            loop.call_soon_threadsafe(updates.put_nowait, update)
+    def __init__(self, config: Config, resolve: Callable[[Mapping[str, Any]], Config]) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._updates: asyncio.Queue[DriverUpdate] = asyncio.Queue()
+        self._reader = GpuReader(config.failed_reads)
+        self._driver = DriverWatch(self._emit, lambda: NvmlSession(self._reader, config.container_driver_root))
+        self._driver.start()  # first of all: a real driver takes its time, and needs nothing of the rest
+        self._stopping = _stop_on_signals(self._loop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload_config)
+        self._say_what_was_set()
 
-    driver = DriverWatch(emit)
-    driver.start()  # first of all: a real driver takes its time, and needs none of ours
+        own_directory = directory(config.kubelet_socket)
+        choosing = config.config_directory is not None
+        self._plugins = PluginManager(config)
+        self._fault_store = FaultStore(own_directory)
+        self._gpus = GpuTracker(config, self._plugins, _policy(config), state=self._fault_store.recall(), held=choosing)
+        self._labels = NodeLabels(config)
+        self._reload: Reload | None = None
+        self._status = Status(self._faults, self._current_labels, self._config_state)
+        source = Source.of(config)
+        if source is not None:
+            choice_file = ChoiceFile(own_directory) if choosing else None
+            first = None if choosing else config
+            self._reload = Reload(source, resolve, self._reconfigure, first, choice_file, self._status.touch)
+            self._reload.start()
+        self._metrics = Metrics(
+            __version__,
+            lambda: self._plugins.members,
+            partial(held, config.pod_resources_socket) if config.pod_resources_socket else None,
+            Telemetry().readings if config.gpu_telemetry else None,
+            self._reload,
+        )
 
-    stopping = _stop_on_signals(loop)
-    log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
-    if config.inert:
-        log.warning("settings_without_effect", settings=", ".join(config.inert))
-    policy = _policy(config)
-    malformed = policy.disabled.malformed + policy.enabled.malformed
-    if malformed:
-        log.warning("malformed_xids_ignored", values=",".join(malformed))
+    async def run(self) -> int:
+        """Run until a signal or a fatal error; the process' exit status."""
+        try:
+            return await supervise(self._tasks(), self._stopping)
+        finally:
+            self._driver.stop()
+            self._labels.expire()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._plugins.stop(), _DRAIN_SECONDS)
+            log.info("stopped")
 
-    fleet = PluginManager(config)
-    memory = FaultStore(directory(config.kubelet_socket))
-    source = Source.of(config)
-    choosing = config.config_directory is not None
-    devices = Devices(config, fleet, policy, state=memory.recall(), held=choosing)
-    labels = NodeLabels(config)
+    def _tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Each runs for ever; the first that ends, for whatever reason, ends all."""
+        config = self._config
+        verbs: dict[str, Verb] = {
+            "ack": self._acknowledge,
+            "config": self._choose_config,
+            "devices": self._devices,
+            "state": self._status.state,
+            "watch": self._status.watch,
+        }
+        tasks = {
+            "driver": self._follow_driver(),
+            "watchdog": self._watch_for_hangs(),
+            "control": Control(directory(config.kubelet_socket), verbs).run(),
+            "kubelet": self._plugins.run(),
+            "labels": self._labels.run(),
+        }
+        if config.control_directory is not None:
+            tasks["agent"] = Control(config.control_directory, verbs, shared=True).run()
+        if config.http_address is not None:
+            tasks["http"] = HttpServer(config.http_address, self._not_ready, self._metrics.scrape).run()
+        if self._reload is not None:
+            tasks["config"] = self._reload.run()
+        return tasks
 
-    reload: Reload | None = None
+    # ---- the driver
 
-    def faults() -> list[dict[str, str]] | None:
-        if devices.shown is None and devices.health.driver is None:
-            return None
-        return entries(devices.health, devices.shown[0] if devices.shown else ())
+    def _emit(self, update: DriverUpdate) -> None:
+        """Called in the driver's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is about to end
+            self._loop.call_soon_threadsafe(self._updates.put_nowait, update)
 
-    bulletin = Status(
-        faults,
-        lambda: None if devices.shown is None else labels.current,
-        lambda: {"name": None, "refused": None} if reload is None else reload.state,
-    )
-
-    def take_over(settings: Config) -> None:
-        fleet.reconfigure(settings)
-        devices.reconfigure(settings, _policy(settings))
-        labels.reconfigure(settings)
-        show()
-
-    def show() -> None:
-        if devices.shown is not None:
-            labels.update(*devices.shown)
-        bulletin.touch()
-
-    if source is not None:
-        choice_file = ChoiceFile(directory(config.kubelet_socket)) if choosing else None
-        reload = Reload(source, resolve, take_over, None if choosing else config, choice_file, bulletin.touch)
-        reload.start()
-    metrics = Metrics(
-        __version__,
-        lambda: fleet.members,
-        partial(held, config.pod_resources_socket) if config.pod_resources_socket else None,
-        Telemetry().readings if config.gpu_telemetry else None,
-        reload,
-    )
-
-    def not_ready() -> str | None:
-        unsettled = reload.problem if reload is not None else None
-        return unsettled or devices.problem or (None if fleet.ready else "not registered with the kubelet")
-
-    async def follow_driver() -> None:
+    async def _follow_driver(self) -> None:
         while True:
-            update = await updates.get()
+            update = await self._updates.get()
             began = time.perf_counter()
-            take(update)
-            metrics.saw(update, time.perf_counter() - began)
-            if not updates.empty():
+            self._apply(update)
+            self._metrics.saw(update, time.perf_counter() - began)
+            if not self._updates.empty():
                 await asyncio.sleep(0)  # a storm must not keep the kubelet waiting
 
-    def take(update: DriverUpdate) -> None:
-        devices.apply(update)
-        driver.probing = devices.recovering
-        memory.keep(devices.health)
-        show()
-
-    def acknowledge(name: str) -> str:
-        uuid = devices.acknowledge(name)
-        memory.keep(devices.health)
-        bulletin.touch()
-        return uuid
-
-    def choose(label: str) -> str:
-        if reload is None:
-            raise ValueError("named configs are off")
-        try:
-            return reload.choose(label)
-        finally:
-            bulletin.touch()
-
-    async def watch_driver() -> None:
+    async def _watch_for_hangs(self) -> None:
         while True:
             await asyncio.sleep(_HANG_SECONDS / 4)
-            if time.monotonic() - driver.alive > _HANG_SECONDS:
-                take(DriverGone(HANGS, "reset the GPUs or reboot the node; the daemon goes on when the driver answers"))
+            if time.monotonic() - self._driver.alive > _HANG_SECONDS:
+                hint = "reset the GPUs or reboot the node; the daemon goes on when the driver answers"
+                self._apply(DriverGone(HANGS, hint))
 
-    verbs: dict[str, Verb] = {
-        "ack": acknowledge,
-        "config": choose,
-        "state": bulletin.state,
-        "watch": bulletin.watch,
-    }
-    work: dict[str, Coroutine[Any, Any, None]] = {
-        "driver": follow_driver(),
-        "watchdog": watch_driver(),
-        "control": Control(directory(config.kubelet_socket), verbs).run(),
-        "kubelet": fleet.run(),
-        "labels": labels.run(),
-    }
-    if config.control_directory is not None:
-        work["agent"] = Control(config.control_directory, verbs, shared=True).run()
-    if config.http_address is not None:
-        work["probes"] = Probes(config.http_address, not_ready, metrics.scrape).run()
-    if reload is not None:
-        work["config"] = reload.run()
-    try:
-        return await supervise(work, stopping)
-    finally:
-        driver.stop()
-        labels.expire()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(fleet.stop(), _DRAIN_SECONDS)
-        log.info("stopped")
+    def _apply(self, update: DriverUpdate) -> None:
+        self._gpus.apply(update)
+        self._fault_store.keep(self._gpus.health)
+        self._publish_status()
+
+    def _publish_status(self) -> None:
+        if self._gpus.inventory is not None:
+            self._labels.update(*self._gpus.inventory)
+        self._status.touch()
+
+    # ---- settings
+
+    def _reconfigure(self, config: Config) -> None:
+        self._reader.failed_reads = config.failed_reads
+        self._plugins.reconfigure(config)
+        self._gpus.reconfigure(config, _policy(config))
+        self._labels.reconfigure(config)
+        self._publish_status()
+
+    def _reload_config(self) -> None:
+        """On SIGHUP, as NVIDIA's plugin; a changed file is found without it as well."""
+        if self._reload is None:
+            log.warning("no_config_file", hint="SIGHUP reads the config file again, and there is none")
+        else:
+            self._reload.reload()
+
+    def _say_what_was_set(self) -> None:
+        config = self._config
+        log.info("starting", version=__version__, fail_on_init_error=config.fail_on_init_error)
+        if config.inert:
+            log.warning("settings_without_effect", settings=", ".join(config.inert))
+        if config.rules.ignored_by_nvidia:
+            log.warning("settings_ignored_by_nvidia", settings=", ".join(config.rules.ignored_by_nvidia))
+        policy = _policy(config)
+        malformed = policy.disabled.malformed + policy.enabled.malformed
+        if malformed:
+            log.warning("malformed_xids_ignored", values=",".join(malformed))
+
+    # ---- what others ask
+
+    def _not_ready(self) -> str | None:
+        """Why no pod can get a device; None if one can."""
+        unsettled = self._reload.problem if self._reload is not None else None
+        return unsettled or self._gpus.problem or (None if self._plugins.ready else "not registered with the kubelet")
+
+    def _devices(self, rest: str) -> str:
+        if rest:
+            raise ValueError("devices takes no argument")
+        description = self._gpus.description
+        if self._plugins.problem is not None:
+            description["problems"].append(self._plugins.problem)
+        return json.dumps(description, separators=(",", ":"))
+
+    def _faults(self) -> list[dict[str, str]] | None:
+        inventory, health = self._gpus.inventory, self._gpus.health
+        if inventory is None and health.driver is None:
+            return None
+        return entries(health, inventory[0] if inventory else ())
+
+    def _current_labels(self) -> Mapping[str, str] | None:
+        return None if self._gpus.inventory is None else self._labels.current
+
+    def _config_state(self) -> Mapping[str, str | None]:
+        return {"name": None, "refused": None} if self._reload is None else self._reload.state
+
+    def _acknowledge(self, name: str) -> str:
+        uuid = self._gpus.acknowledge(name)
+        self._fault_store.keep(self._gpus.health)
+        self._status.touch()
+        return uuid
+
+    def _choose_config(self, label: str) -> str:
+        if self._reload is None:
+            raise ValueError("named configs are off")
+        try:
+            return self._reload.choose(label)
+        finally:
+            self._status.touch()
+
+
+async def run(config: Config, resolve: Callable[[Mapping[str, Any]], Config]) -> int:
+    """Run the daemon until a signal or a fatal error; the process' exit status."""
+    return await Daemon(config, resolve).run()
 
 
 def _policy(config: Config) -> Policy:
@@ -197,21 +244,23 @@ async def supervise(work: dict[str, Coroutine[Any, Any, None]], stopping: asynci
             task.cancel()
         await asyncio.wait(tasks, timeout=_DRAIN_SECONDS)
     failed = [task for task in tasks if task in done]
+    status = 0
     for task in failed:
         error = task.exception()
+        status = error.status if isinstance(error, FatalError) else 1
         if isinstance(error, (FatalError, OSError)):
             log.error("fatal", task=tasks[task], error=error)
         else:
             log.error("fatal", task=tasks[task], error=repr(error) if error else "ended", exc_info=error)
     if not failed:
         log.info("stopping", signal=stopping.result())
-    return 1 if failed else 0
+    return status
 
 
 def _stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Future[str]:
     """Done, with its name, at the first SIGTERM or SIGINT; the second ends the process at once.
 
-    The second has a handler too: process 1 of a container, which we are, does not die of a signal without one.
+    The second has a handler too: as process 1 of a container the daemon does not die of a signal without one.
     """
     stopping: asyncio.Future[str] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""What the daemon talks about: plain frozen values. This room imports nothing of ours and does nothing."""
+"""The values that the packages exchange: frozen dataclasses. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -48,21 +48,22 @@ class Gpu:
     """One physical GPU as the driver describes it.
 
     index: NVML's index, in PCI order; it may change at the next boot.
-    minor: N of /dev/nvidiaN; it need not be the index.
+    minor: N of /dev/nvidiaN; it need not be the index. None where there is no such node, as in WSL2.
+    memory_bytes: 0 if it is not known, or if the GPU shares the machine's memory.
     numa_node: None when the platform does not say.
-    mig_enabled: MIG mode is on; the GPU as a whole is then of no use to anybody.
+    mig_enabled: MIG mode is on: no process can use the GPU as a whole then. None as long as it could not be read.
     compute: CUDA's compute capability, (9, 0) for Hopper; None if the driver does not say.
     clique: `<cluster's UUID>.<number>` of the NVLink domain that it has joined; empty for none.
     """
 
     index: int
     uuid: str
-    minor: int
+    minor: int | None
     name: str
     memory_bytes: int
     pci_bus_id: str
     numa_node: int | None = None
-    mig_enabled: bool = False
+    mig_enabled: bool | None = False
     mig: tuple[MigDevice, ...] = ()
     mig_capable: bool = False
     compute: tuple[int, int] | None = None
@@ -140,17 +141,41 @@ class EccEvent:
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """All GPUs that the driver shows now, and what is wrong with them as far as the driver says.
+class Vitals:
+    """A GPU's counters and sensors; None for what it does not say. Degrees Celsius.
 
+    recovery_action: nvmlDeviceGpuRecoveryAction_t of nvml.h.
+    uncorrected: ECC errors that could not be corrected since the driver was loaded or the GPU reset.
+    """
+
+    row_remap_failed: int | None = None
+    row_remap_pending: int | None = None
+    page_retirement_pending: int | None = None
+    recovery_action: int | None = None
+    uncorrected: int | None = None
+    temperature: int | None = None
+    shutdown_at: int | None = None
+    slowdown_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All GPUs that the driver enumerates now.
+
+    A value that could not be read this time is as it was read last. faults: why a GPU or MIG device cannot be used, by
+    UUID. unreadable: GPUs and MIG devices that were never read, for people.
     cuda_version: the newest CUDA that the driver supports, major and minor; None if it does not say.
+    vitals: by UUID of the GPU. hidden: MIG devices that exist and that this container may not use, as UUID of the GPU
+    and numbers of GPU instance and compute instance.
     """
 
     driver_version: str
     gpus: tuple[Gpu, ...]
-    faults: tuple[tuple[str, Fault], ...] = ()  # (uuid, fault)
-    unreadable: tuple[str, ...] = ()  # GPUs that were counted but cannot be asked who they are
+    faults: tuple[tuple[str, Fault], ...] = ()
+    unreadable: tuple[str, ...] = ()
     cuda_version: tuple[int, int] | None = None
+    vitals: tuple[tuple[str, Vitals], ...] = ()
+    hidden: frozenset[tuple[str, int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -178,9 +203,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Topology:
-    """How all pairs of GPUs are connected, by their uuids in alphabetical order."""
+    """How all pairs of GPUs are connected, by their uuids in alphabetical order.
+
+    complete: no value was unreadable.
+    """
 
     links: tuple[tuple[str, str, Link], ...]
+    complete: bool = True
 
 
 DriverUpdate = Inventory | XidEvent | EccEvent | DriverGone | Topology
@@ -189,3 +218,19 @@ DriverUpdate = Inventory | XidEvent | EccEvent | DriverGone | Topology
 def fault_of(device: AdvertisedDevice, faults: Mapping[str, Fault]) -> Fault | None:
     """Why a device must not be handed out, out of faults by the uuids of GPUs and MIG devices; None if it may."""
     return faults.get(device.gpu.uuid) or (faults.get(device.mig.uuid) if device.mig else None)
+
+
+IGNORE, TRANSIENT, FATAL = "ignore", "transient", "fatal"
+SEVERITIES = (IGNORE, TRANSIENT, FATAL)
+"""What an XID says about its GPU: nothing (the application is at fault), a fault that heals, one that needs a reset."""
+
+POLLED_FAULTS = (
+    "row_remap_failed",
+    "row_remap_pending",
+    "page_retirement_pending",
+    "ecc_double_bit",
+    "reset_required",
+    "reboot_required",
+    "thermal_shutdown",
+)
+"""Codes of the faults that polling finds: the config may tell to ignore them."""

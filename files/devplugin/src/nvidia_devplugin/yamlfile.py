@@ -1,4 +1,4 @@
-"""YAML that refuses what the safe loader lets pass: a key that stands twice in one mapping."""
+"""YAML with bounds, that refuses duplicate keys."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Any
 
 import yaml
 
-MALFORMED = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
-"""What PyYAML raises beside its own errors: whatever its conversions do, of a tag that does not fit, or a date."""
+DEEPEST = 32
+"""How deep a file may be nested. libyaml's binding recurses for each level without a limit, and would crash."""
+
+MOST_ALIASES = 32
+"""Mappings that are merged into others grow exponentially with their number: a few lines could fill all memory."""
+
+_LONGEST_REASON = 200
+
+# what PyYAML raises beside its own errors: whatever its conversions raise for a tag that does not fit, or for a date
+_MALFORMED = (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, RecursionError)
 
 # libyaml's parser starts faster; both build the same values
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -19,22 +27,25 @@ class _Loader(_Base):  # type: ignore[misc]
         for key, _dummy in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key.value, str):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice in one mapping", key.start_mark
-                    )
+                    raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
-DEEPEST = 32
-"""How far a file may be nested. The parser in C calls itself for each level and checks no limit: it would crash."""
-
-MOST_ALIASES = 32
-"""Mappings that are merged into others grow by a power of their number: a few lines could fill all memory."""
-
-
 def load_yaml(data: bytes) -> Any:
-    """The one document in `data`. Raises yaml.YAMLError, or one of MALFORMED."""
+    """The one document in `data`. Raises ValueError with a short reason, and line and column where they are known."""
+    try:
+        _check_bounds(data)
+        return yaml.load(data, Loader=_Loader)  # noqa: S506 a safe loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(place + _short(error.problem or error.context or "not valid")) from error
+    except (yaml.YAMLError, *_MALFORMED) as error:
+        raise ValueError(_short(str(error))) from error
+
+
+def _check_bounds(data: bytes) -> None:
     depth = aliases = 0
     for event in yaml.parse(data, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
@@ -47,4 +58,8 @@ def load_yaml(data: bytes) -> Any:
                 raise ValueError(f"nested more than {DEEPEST} levels deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-    return yaml.load(data, Loader=_Loader)  # noqa: S506 a safe loader
+
+
+def _short(text: str) -> str:
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"

@@ -1,4 +1,4 @@
-"""An API server over TLS with one node and its Events: what the agent asks of a real one, and faults to order."""
+"""An API server over TLS with one node and its Events, and errors on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent as a process, between the real daemon and an API server over TLS."""
+"""The agent as a process, between the real daemon and an API server over TLS; its writes in virtual time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from nvidia_devplugin.agent.agent import Agent
+from nvidia_devplugin.agent.daemon_client import DaemonClient
 from nvidia_devplugin.agent.node_changes import ACK, ACK_RESULT, FAULTS, FEATURES, OWNED
+from nvidia_devplugin.agent.state import DaemonState
 from tests.unit.devplugin.agent.api_stub import NODE, ApiStub
 from tests.unit.devplugin.conftest import ROOT
 from tests.unit.devplugin.daemon_process import Daemon
@@ -216,3 +220,66 @@ async def test_sigterm_ends_it_while_everything_is_away(agent):
     await process.logged("daemon_unavailable")
     assert await process.terminate() == 0
     assert "Traceback" not in "\n".join(process.lines)
+
+
+# the agent's writes, in virtual time
+
+
+class Contested:
+    """A node from which somebody takes the labels `stripped` as soon as they are written. Time passes by run()."""
+
+    def __init__(self, stripped: tuple[str, ...] = ()) -> None:
+        self.now = 0.0
+        self.stripped = stripped
+        self.metadata: dict[str, dict[str, str]] = {"labels": {}, "annotations": {}}
+        self.writes: list[float] = []
+        self.agent = Agent(NODE, ("labels",), lambda: self, DaemonClient(Path("none")), lambda: self.now)
+        self.agent.handle_node(self.metadata)
+
+    def merge(self, name: str, changes: dict[str, dict[str, str | None]]) -> dict[str, dict[str, str]]:
+        assert name == NODE
+        self.writes.append(self.now)
+        for kind, values in changes.items():
+            merged = {**self.metadata[kind], **values}
+            self.metadata[kind] = {key: value for key, value in merged.items() if value is not None}
+        for key in self.stripped:
+            self.metadata["labels"].pop(key, None)
+        return self.metadata
+
+    def report(self, version: int, **labels: str) -> None:
+        """The daemon's labels are these now."""
+        self.agent.handle_state(DaemonState(version, (), {f"nvidia.com/gpu.{key}": v for key, v in labels.items()}))
+
+    def run(self, seconds: float) -> list[float]:
+        """Seconds between the writes in this time."""
+        until, first = self.now + seconds, len(self.writes)
+        while self.now < until:
+            self.agent.step()
+            self.now += 0.5
+        writes = self.writes[first:]
+        return [later - earlier for earlier, later in pairwise(writes)]
+
+
+def undone(caplog) -> list[dict[str, object]]:
+    return [record.fields for record in caplog.records if record.getMessage() == "node_changes_undone"]
+
+
+def test_labels_that_are_taken_away_are_written_less_and_less_often(caplog):
+    node = Contested(stripped=(COUNT,))
+    node.report(1, count="2", mode="compute")
+    assert node.run(7200)[:11] == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    lines = undone(caplog)
+    assert [line["times"] for line in lines] == [1, 2, 4, 8, 16], "not one for each write"
+    assert {line["labels"] for line in lines} == {COUNT}, "what was taken away, and not what stayed"
+    assert "Node Feature Discovery" in str(lines[0]["hint"])
+
+    node.report(2, count="3", mode="compute")
+    assert node.run(20)[:3] == [2, 4, 8], "other labels are written at once"
+
+    node.stripped = ()
+    node.run(600)
+    assert node.run(3600) == [], "what stays is written once"
+    del node.metadata["labels"][COUNT]
+    node.agent.handle_node(node.metadata)
+    node.run(1)
+    assert node.metadata["labels"][COUNT] == "3", "an edit after an hour is undone at once"

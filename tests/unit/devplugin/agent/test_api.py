@@ -1,4 +1,4 @@
-"""The agent's client against an API server over TLS: what it sends, and what it makes of each refusal."""
+"""The agent's client against an API server over TLS: its requests, and its errors for each refusal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nvidia_devplugin.agent import events
-from nvidia_devplugin.agent.api import Api, ApiError, Place, UnreachableError
+from nvidia_devplugin.agent.api import Api, ApiError, ApiServer, UnreachableError
 from nvidia_devplugin.agent.api_errors import explain
-from nvidia_devplugin.agent.node_changes import ACK, Node, claim
-from nvidia_devplugin.agent.state import Fault
+from nvidia_devplugin.agent.node_changes import ACK, NodeMetadata, claim
+from nvidia_devplugin.agent.state import ReportedFault
 from tests.unit.devplugin.agent.api_stub import NODE, TOKEN, ApiStub
 
 
@@ -23,14 +23,14 @@ def server(tmp_path: Path) -> Iterator[ApiStub]:
     stub.close()
 
 
-def place(server: ApiStub, **changes) -> Place:
+def address(server: ApiStub, **changes) -> ApiServer:
     known = {"host": "127.0.0.1", "port": server.port, "token_file": server.folder / "token"}
-    return Place(**{**known, "ca_file": server.folder / "ca.crt", **changes})
+    return ApiServer(**{**known, "ca_file": server.folder / "ca.crt", **changes})
 
 
 @pytest.fixture
 def api(server: ApiStub) -> Iterator[Api]:
-    client = Api(place(server), timeout=5.0)
+    client = Api(address(server), timeout=5.0)
     yield client
     client.close()
 
@@ -40,7 +40,7 @@ def test_node_is_read_and_changed(server, api):
     assert api.merge(NODE, {"labels": {"a": "1"}, "annotations": {ACK: "0"}})["labels"] == {"a": "1"}
     assert "labels" in api.merge(NODE, {"labels": {"a": None}})
     assert server.metadata["labels"] == {}
-    node = Node.of(api.node(NODE))
+    node = NodeMetadata.of(api.node(NODE))
     assert ACK not in api.patch(NODE, claim(node, "done"))["annotations"]
     with pytest.raises(ApiError) as second:
         api.patch(NODE, claim(node, "done"))
@@ -49,7 +49,7 @@ def test_node_is_read_and_changed(server, api):
 
 
 def test_an_event_exists_once(server, api):
-    event = events.unhealthy(NODE, Fault("GPU-a", "0", "xid_79", "gone"), "2026-08-01T12:00:00Z")
+    event = events.unhealthy(NODE, ReportedFault("GPU-a", "0", "xid_79", "gone"), "2026-08-01T12:00:00Z")
     api.create_event(event)
     with pytest.raises(ApiError) as again:
         api.create_event(event)
@@ -57,7 +57,7 @@ def test_an_event_exists_once(server, api):
     assert list(server.events.values()) == [event]
 
 
-def test_a_token_that_was_replaced_is_read_anew(server, api):
+def test_a_replaced_token_is_read_again(server, api):
     api.node(NODE)
     server.token = "second"  # noqa: S105
     with pytest.raises(ApiError) as refused:
@@ -89,7 +89,7 @@ def test_a_refusal_names_verb_and_resource(server, api, status, event):
     api.merge(NODE, {"labels": {}})
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_made_anew(server, api):
+def test_a_connection_that_the_server_closed_is_opened_again(server, api):
     api.node(NODE)
     server.refuse["GET", "/nodes/"] = [None]
     api.node(NODE)
@@ -98,7 +98,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_made_anew(server, api)
         api.node(NODE)
 
 
-def test_a_watch_tells_changes_until_the_server_ends_it(server, api):
+def test_a_watch_yields_changes_until_the_server_ends_it(server, api):
     watch = api.watch_node(NODE, "10")
     server.refuse["GET", "watch=1"] = [(403, {})]
     with pytest.raises(ApiError) as refused:
@@ -121,22 +121,22 @@ def test_a_watch_tells_changes_until_the_server_ends_it(server, api):
     assert gone.value.status == 410
 
 
-def test_what_is_no_kubernetes_is_unreachable(server, api, tmp_path, monkeypatch):
+def test_a_server_without_valid_answers_is_unreachable(server, api, tmp_path, monkeypatch):
     with pytest.raises(UnreachableError, match="nowhere"):
-        Api(place(server, ca_file=tmp_path / "nowhere")).node(NODE)
+        Api(address(server, ca_file=tmp_path / "nowhere")).node(NODE)
     with pytest.raises(UnreachableError, match="absent"):
-        Api(place(server, token_file=tmp_path / "absent")).node(NODE)
+        Api(address(server, token_file=tmp_path / "absent")).node(NODE)
     other = tmp_path / "other"
     other.mkdir()
     stranger = ApiStub(other)
     try:
         with pytest.raises(UnreachableError, match="certificate"):
-            Api(place(stranger, ca_file=server.folder / "ca.crt")).node(NODE)
+            Api(address(stranger, ca_file=server.folder / "ca.crt")).node(NODE)
         assert stranger.requests == [], "the token is for nobody whose certificate is not the cluster's"
     finally:
         stranger.close()
     with pytest.raises(UnreachableError, match="refused"):
-        Api(place(server, port=1)).node(NODE)
+        Api(address(server, port=1)).node(NODE)
     monkeypatch.setattr(http.client.HTTPResponse, "read", lambda *_: b"<html>")
     with pytest.raises(UnreachableError, match="html"):
         api.node(NODE)

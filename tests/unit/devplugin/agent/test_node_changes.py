@@ -1,4 +1,4 @@
-"""What the agent writes to the node, given what it has and what the daemon says."""
+"""What the agent writes to the node, by its metadata and the daemon's state; and when it writes again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_devplugin.agent import events, node_changes
-from nvidia_devplugin.agent.node_changes import ACK, FAULTS, FEATURES, OWNED, Node
-from nvidia_devplugin.agent.retry import FIRST_SECONDS, LONGEST_SECONDS, Retry
-from nvidia_devplugin.agent.state import Fault, State, parse
-from nvidia_devplugin.config import named_configs as configs
+from nvidia_devplugin.agent.node_changes import ACK, FAULTS, FEATURES, OWNED, NodeMetadata
+from nvidia_devplugin.agent.retry import FIRST_SECONDS, LONGEST_SECONDS, Retry, WritePace
+from nvidia_devplugin.agent.state import DaemonState, ReportedFault, parse_state
+from nvidia_devplugin.config.table import NODE_LABEL
 
 TIMES = st.sampled_from(["2026-08-01T12:00:00Z", "2026-08-01T13:00:00Z", "2026-08-02T00:00:00Z"])
 FAULT = st.builds(
-    Fault,
+    ReportedFault,
     uuid=st.sampled_from(["", "GPU-a", "GPU-b", "MIG-c"]),
     index=st.sampled_from(["", "0", "0:1"]),
     code=st.sampled_from(["xid_79", "xid_48", "gpu_lost"]),
@@ -31,7 +31,7 @@ KEYS = st.sampled_from(
 )
 LABELS = st.dictionaries(KEYS, st.sampled_from(["1", "2", "true"]))
 FOREIGN = {"kubernetes.io/hostname": "n", "nvidia.com/device-plugin.config": "small", "example.com/x": "1"}
-STATES = st.builds(State, version=st.just(1), faults=st.none() | FAULT_SETS, labels=st.none() | LABELS)
+STATES = st.builds(DaemonState, version=st.just(1), faults=st.none() | FAULT_SETS, labels=st.none() | LABELS)
 ANNOTATIONS = st.fixed_dictionaries(
     {"example.com/note": st.just("stays")},
     optional={
@@ -41,7 +41,7 @@ ANNOTATIONS = st.fixed_dictionaries(
         OWNED: st.sampled_from(["", "gpu.count", "gpu.count,mps.capable", "gpu.present,../x,device-plugin.config"]),
     },
 )
-NODES = st.builds(Node, LABELS.map(lambda labels: {**FOREIGN, **labels}), ANNOTATIONS)
+NODES = st.builds(NodeMetadata, LABELS.map(lambda labels: {**FOREIGN, **labels}), ANNOTATIONS)
 SOME = st.sets(st.sampled_from(FEATURES))
 
 
@@ -49,11 +49,13 @@ def merged(node, patch):
     def apply(old, new):
         return {key: value for key, value in {**old, **new}.items() if value is not None}
 
-    return Node(apply(node.labels, patch.get("labels", {})), apply(node.annotations, patch.get("annotations", {})))
+    return NodeMetadata(
+        apply(node.labels, patch.get("labels", {})), apply(node.annotations, patch.get("annotations", {}))
+    )
 
 
 def test_the_label_is_the_one_that_the_daemon_means():
-    assert node_changes.CONFIG_LABEL == configs.NODE_LABEL
+    assert node_changes.CONFIG_LABEL == NODE_LABEL
 
 
 @given(NODES, STATES, SOME)
@@ -76,20 +78,20 @@ def test_nothing_of_others_is_touched(node, state, features):
 
 
 @given(NODES, STATES)
-def test_labels_are_those_of_the_daemon_and_former_ones_go(node, state):
+def test_labels_are_those_of_the_daemon_and_earlier_ones_are_removed(node, state):
     after = merged(node, node_changes.patch(node, state, {node_changes.LABELS}))
     if state.labels is None:
         assert after == node
         return
     ours = {key: value for key, value in state.labels.items() if key != "nvidia.com/gpu.present"}
     assert {key: after.labels[key] for key in ours} == ours
-    assert node_changes.owned(after) == set(ours)
-    assert not (node_changes.owned(node) - set(ours)) & set(after.labels)
+    assert node_changes.owned_labels(after) == set(ours)
+    assert not (node_changes.owned_labels(node) - set(ours)) & set(after.labels)
 
 
 @given(NODES, STATES)
-def test_removal_takes_away_all_of_ours_and_nothing_else(node, state):
-    clean = Node({**node.labels}, {"example.com/note": "stays"})
+def test_removal_removes_all_of_ours_and_nothing_else(node, state):
+    clean = NodeMetadata({**node.labels}, {"example.com/note": "stays"})
     written = merged(clean, node_changes.patch(clean, state, FEATURES))
     after = merged(written, node_changes.removal(written))
     assert after.annotations == clean.annotations
@@ -99,35 +101,35 @@ def test_removal_takes_away_all_of_ours_and_nothing_else(node, state):
 
 
 @given(NODES, FAULT_SETS)
-def test_the_annotation_holds_the_faults_and_goes_with_the_last(node, faults):
-    after = merged(node, node_changes.patch(node, State(1, faults=faults), {node_changes.ANNOTATIONS}))
-    assert [fault.key for fault in node_changes.annotated(after)] == [fault.key for fault in faults]
+def test_the_annotation_has_the_faults_and_is_removed_with_the_last(node, faults):
+    after = merged(node, node_changes.patch(node, DaemonState(1, faults=faults), {node_changes.ANNOTATIONS}))
+    assert [fault.key for fault in node_changes.annotated_faults(after)] == [fault.key for fault in faults]
     assert (FAULTS in after.annotations) == bool(faults)
-    before = {fault.key: fault.since for fault in node_changes.annotated(node)}
-    for fault in node_changes.annotated(after):
+    before = {fault.key: fault.since for fault in node_changes.annotated_faults(node)}
+    for fault in node_changes.annotated_faults(after):
         assert fault.since == before.get(fault.key, fault.since), "known before the daemon's restart"
     for entry in json.loads(after.annotations.get(FAULTS, "[]")):
         assert {"uuid", "index", "code", "message", "hint", "since"} <= set(entry)
 
 
 def test_the_annotation_never_grows_beyond_what_a_node_may_have():
-    faults = [Fault(f"GPU-{number}", str(number), "xid_79", "x" * 1000) for number in range(300)]
+    faults = [ReportedFault(f"GPU-{number}", str(number), "xid_79", "x" * 1000) for number in range(300)]
     text = node_changes.annotation(faults)
     assert text is not None
     assert 60_000 < len(text) <= 64 * 1024
 
 
 @given(FAULT_SETS, FAULT_SETS)
-def test_news_tell_each_fault_and_each_recovery_once(before, now):
-    found = node_changes.news(before, now)
+def test_each_fault_and_each_recovery_is_announced_once(before, now):
+    found = node_changes.fault_changes(before, now)
     assert {fault.key for fault in found.appeared} == {fault.key for fault in now} - {fault.key for fault in before}
     healed = {fault.uuid for fault in before} - {fault.uuid for fault in now}
     assert sorted(fault.uuid for fault in found.recovered) == sorted(healed)
-    assert node_changes.news(now, now) == node_changes.News()
+    assert node_changes.fault_changes(now, now) == node_changes.FaultChanges()
 
 
 @given(FAULT, TIMES, st.text(alphabet="abc-.", min_size=1, max_size=253))
-def test_events_are_such_as_the_api_server_takes(fault, now, node):
+def test_events_are_valid_for_the_api_server(fault, now, node):
     made = [events.unhealthy(node, fault, now), events.healthy(node, fault, now)]
     made += [events.acknowledged(node, "0", "x" * 2000, now), events.config_refused(node, "reason", now)]
     assert len({event["metadata"]["name"] for event in made}) == 4
@@ -141,12 +143,12 @@ def test_events_are_such_as_the_api_server_takes(fault, now, node):
 
 
 def test_an_event_says_which_gpu_what_and_what_to_do():
-    fault = Fault("GPU-a", "1", "xid_79", "XID 79: GPU has fallen off the bus", "reboot the node", "fatal", "t")
+    fault = ReportedFault("GPU-a", "1", "xid_79", "XID 79: GPU has fallen off the bus", "reboot the node", "fatal", "t")
     assert events.unhealthy("n", fault, "t")["message"] == (
         "GPU 1 (GPU-a) is unhealthy: XID 79: GPU has fallen off the bus. What to do: reboot the node [xid_79]"
     )
-    assert Fault("", "", "driver_not_loaded", "").subject == "NVIDIA driver"
-    assert Fault("MIG-b", "1:0", "xid_48", "").subject == "MIG device 1:0 (MIG-b)"
+    assert ReportedFault("", "", "driver_not_loaded", "").subject == "NVIDIA driver"
+    assert ReportedFault("MIG-b", "1:0", "xid_48", "").subject == "MIG device 1:0 (MIG-b)"
 
 
 @pytest.mark.parametrize(
@@ -154,15 +156,15 @@ def test_an_event_says_which_gpu_what_and_what_to_do():
     [("", ()), ("GPU-a", ("GPU-a",)), (" GPU-a, 1 GPU-a,,0:1 ", ("GPU-a", "1", "0:1"))],
 )
 def test_the_acknowledgement_names_gpus(text, names):
-    node = Node({}, {ACK: text})
-    assert node_changes.asked_for(node, {node_changes.ACKNOWLEDGE}) == names
-    assert node_changes.asked_for(node, {node_changes.LABELS}) == ()
+    node = NodeMetadata({}, {ACK: text})
+    assert node_changes.to_acknowledge(node, {node_changes.ACKNOWLEDGE}) == names
+    assert node_changes.to_acknowledge(node, {node_changes.LABELS}) == ()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1}', '{"version":1,"labels":[],"faults":3,"config":{}}'])
-def test_what_is_no_state_is_refused(text):
+def test_an_invalid_state_is_refused(text):
     with pytest.raises(ValueError):
-        parse(text)
+        parse_state(text)
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.none() | st.floats(0, 1e9))
@@ -175,3 +177,59 @@ def test_delays_grow_to_a_limit_and_heed_what_the_server_asks(failures, chance, 
     assert retry.at > 5.0
     retry.succeeded(7.0)
     assert (retry.failures, retry.at) == (0, 7.0)
+
+
+CHANGES = {"labels": {"nvidia.com/gpu.count": "2", "nvidia.com/old": None}}
+
+
+def test_changes_that_are_undone_are_written_at_growing_intervals():
+    pace, now, gaps = WritePace(), 100.0, []
+    assert pace.due(CHANGES, now), "the first time at once"
+    for _ in range(12):
+        pace.wrote(CHANGES, now)
+        assert not pace.due({}, now)
+        assert not pace.due(CHANGES, now + 0.1)
+        assert not pace.due(CHANGES, pace.at - 0.1)
+        assert pace.due(CHANGES, pace.at)
+        gaps.append(pace.at - now)
+        now = pace.at
+    assert gaps == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+    assert pace.reverts == 11
+
+
+@pytest.mark.parametrize(
+    ("changes", "gap"),
+    [
+        ({"labels": {"nvidia.com/gpu.count": "2"}}, 256),
+        ({"labels": {"nvidia.com/gpu.count": "3"}}, 2),
+        ({"labels": {"nvidia.com/gpu.count": "2", "nvidia.com/new": "1"}}, 2),
+        ({"annotations": {"nvidia.com/gpu.count": "2"}}, 2),
+    ],
+)
+def test_only_other_changes_are_written_soon(changes, gap):
+    pace, now = WritePace(), 100.0
+    for _ in range(8):
+        pace.due(CHANGES, now)
+        pace.wrote(CHANGES, now)
+    assert pace.due(changes, now) is False
+    assert pace.at == now + gap
+
+
+def test_an_edit_long_after_the_last_write_is_another_matter():
+    pace = WritePace()
+    for now in (0.0, 2.0, 6.0, 14.0):
+        assert pace.due(CHANGES, now)
+        pace.wrote(CHANGES, now)
+    assert pace.reverts == 3
+    assert not pace.due({}, 15.0)
+    assert pace.due(CHANGES, 14.0 + 301), "at once"
+    pace.wrote(CHANGES, 14.0 + 301)
+    assert (pace.reverts, pace.pause) == (1, 4.0)
+
+
+def test_metadata_that_is_older_than_the_last_write_is_no_revert():
+    pace = WritePace()
+    pace.wrote(CHANGES, 0.0)
+    assert not pace.due(CHANGES, 0.1), "the watch has not seen the write yet"
+    assert not pace.due({}, 0.2)
+    assert pace.reverts == 0

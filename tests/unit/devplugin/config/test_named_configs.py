@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_devplugin.config.named_configs import LONGEST, Choice, ChoiceFile, Source, names, pick, read
-from nvidia_devplugin.config.options import FALLBACKS
 from nvidia_devplugin.config.settings import Config, ConfigError, load
+from nvidia_devplugin.config.table import FALLBACKS
 
 NAMES = st.sampled_from(["default", "shared", "mig", "whole"])
 
@@ -37,14 +37,20 @@ def test_the_choice_is_that_of_nvidias_config_manager(label, known, default, fal
     [
         ("gone", {"a", "b"}, "a", FALLBACKS, "the node's label nvidia.com/device-plugin.config names the config gone"),
         ("", {"a", "b"}, "gone", FALLBACKS, "--default-config names the config gone, which does not exist; .*: a, b"),
-        ("", {"a", "b"}, "", ("named", "single"), r"of the fallback strategies \(named, single\) none fits"),
-        ("", {"a"}, "", (), r"\(none\) none fits"),
+        ("", {"a", "b"}, "", ("named", "single"), r"of the fallback strategies \(named, single\) none applies"),
+        ("", {"a"}, "", (), r"\(none\) none applies"),
         ("", set(), "", ("empty",), "no configs to choose from"),
     ],
 )
 def test_a_choice_that_cannot_be_made_says_what_there_is(label, known, default, fallbacks, message):
     with pytest.raises(ConfigError, match=message):
         pick(label, known, default, fallbacks)
+
+
+def test_a_message_does_not_list_all_configs_of_a_long_list():
+    with pytest.raises(ConfigError, match="and 980 more") as error:
+        pick("x" * 10_000, {f"{number:04}{'x' * 1000}" for number in range(1000)})
+    assert len(str(error.value)) < 2000
 
 
 @given(NAMES | st.just(""), st.sets(NAMES), NAMES | st.just(""), st.lists(st.sampled_from(FALLBACKS)))
@@ -90,7 +96,7 @@ def test_a_source_is_a_file_or_a_directory(tmp_path: Path):
     found = Source.of(load({"config_file_srcdir": str(tmp_path), "fallback_strategies": "single"}, {}))
     assert found == Source(None, tmp_path, "", ("single",))
     assert Source(tmp_path / "mig").read("whatever") == (str(tmp_path / "mig"), b"{}")
-    with pytest.raises(ConfigError, match="--config-file and --config-file-srcdir: one file, or a directory"):
+    with pytest.raises(ConfigError, match="--config-file and --config-file-srcdir: give one file, or a directory"):
         load({"config_file_srcdir": str(tmp_path)}, {"CONFIG_FILE": str(tmp_path / "mig")})
 
 

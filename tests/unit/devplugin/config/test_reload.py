@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from nvidia_devplugin.config import reload
 from nvidia_devplugin.config.named_configs import ChoiceFile, Source
-from nvidia_devplugin.config.options import OPTIONS
 from nvidia_devplugin.config.reload import Reload
 from nvidia_devplugin.config.settings import Config, ConfigError, load, parse, resolve
+from nvidia_devplugin.config.table import SETTINGS
 from nvidia_devplugin.control.server import ask
 from nvidia_devplugin.devices.allocation import AllocationError, allocate
 from nvidia_devplugin.devices.placement import Placement
 from nvidia_devplugin.devices.resources import layout
-from nvidia_devplugin.gpu_tracker import Devices
+from nvidia_devplugin.gpu_tracker import GpuTracker
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.labels.feature_labels import Machine, Node, labels
 from nvidia_devplugin.model import Inventory, XidEvent
@@ -71,7 +71,7 @@ def test_whatever_the_file_becomes_the_last_right_one_is_in_force(tmp_path_facto
     path.write_bytes(b"")
     config = load({"config_file": str(path)}, {})
     fleet = Published()
-    devices = Devices(config, fleet, POLICY)
+    devices = GpuTracker(config, fleet, POLICY)
     devices.apply(Inventory("1", tuple(some)))
     follow = Reload(
         Source(path), partial(resolve, env={}, flags={}), lambda new: devices.reconfigure(new, POLICY), config
@@ -110,7 +110,7 @@ WORDS = st.sampled_from(
 )
 LEAVES = st.none() | st.booleans() | st.integers(-1, 9) | st.floats() | WORDS
 # the same names stand at many places: a tree of them is often nearly right
-KEYS = st.sampled_from(sorted({word for option in OPTIONS if option.path for word in option.path.split(".")} | {
+KEYS = st.sampled_from(sorted({word for setting in SETTINGS if setting.path for word in setting.path.split(".")} | {
     *("sharing", "timeSlicing", "resources", "gpus", "mig", "replicas", "name", "rename", "pattern", "devices"),
     *("kubegpu", "include", "exclude", "distinctGpus", "health", "xids", "quietPeriod", "renameByDefault"),
 }))  # fmt: skip
@@ -153,7 +153,7 @@ def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory,
     config = load({"config_file": str(path)}, {})
     fleet = Published()
     machine = (gpu(0), gpu(1))
-    devices = Devices(config, fleet, POLICY)
+    devices = GpuTracker(config, fleet, POLICY)
     devices.apply(Inventory("1", machine))
     taken = [config]
 
@@ -168,7 +168,7 @@ def test_whatever_the_file_says_the_daemon_goes_on_and_answers(tmp_path_factory,
         follow.reload()
         event("in force" if follow.refused is None else "refused")
         devices.apply(XidEvent(machine[0].uuid, 79))
-        labels(Node(machine, "1", None, Machine(None, None, None), None), taken[-1].rules)
+        labels(Node(machine, "1", None, Machine(), None), taken[-1].rules)
         for resource in fleet.resources:
             offered = {device.id: device for device in resource.devices}
             with contextlib.suppress(AllocationError):

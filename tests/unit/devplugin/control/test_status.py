@@ -1,4 +1,4 @@
-"""What the daemon tells of its state: through the socket of its own, and through the one that it shares."""
+"""The daemon's state, and its answers over its own and the shared control socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ XID = Fault("xid_79", "XID 79: GPU has fallen off the bus; reboot the node")
 GPUS = (Gpu(1, "GPU-a", 1, "H100", 0, "", mig=(MigDevice(2, "MIG-b", "1g.10gb", 1, 0),)),)
 
 
-def test_faults_have_index_meaning_and_remedy():
+def test_faults_have_index_message_and_hint():
     health = HealthState(known=("GPU-a",), records={"GPU-a": Record(latched=XID, severity="fatal"), "MIG-b": Record()})
     assert entries(health, GPUS) == [
         {
@@ -46,27 +46,29 @@ def test_a_driver_that_is_gone_is_one_fault_not_one_for_each_gpu():
 
 
 @given(st.lists(st.sampled_from(["GPU-a", "GPU-b", "MIG-b"]), unique=True), st.booleans())
-def test_a_state_says_exactly_what_is_faulty(faulty, gone):
+def test_the_faults_are_exactly_those_of_the_health(faulty, gone):
     records = {uuid: Record(latched=XID, severity="fatal") for uuid in faulty} | {"GPU-well": recovery.HEALTHY}
     found = entries(HealthState(records=records, driver=XID if gone else None), GPUS)
     assert sorted(one["uuid"] for one in found) == sorted(faulty + [ALL_GPUS] * gone)
 
 
-class Teller:
+class Reported:
+    """A Status whose faults and clock the test sets."""
+
     def __init__(self):
         self.faults = None
         self.now = 1000.0
-        self.bulletin = Status(
+        self.status = Status(
             lambda: self.faults, lambda: None, lambda: {"name": None, "refused": None}, lambda: self.now
         )
 
     def state(self):
-        return json.loads(self.bulletin.state())
+        return json.loads(self.status.state())
 
 
 def test_since_stays_while_a_fault_lasts_and_the_version_while_nothing_changes():
-    teller = Teller()
-    first = teller.state()
+    reported = Reported()
+    first = reported.state()
     assert first == {
         "version": first["version"],
         "labels": None,
@@ -74,41 +76,43 @@ def test_since_stays_while_a_fault_lasts_and_the_version_while_nothing_changes()
         "config": {"name": None, "refused": None},
     }
     fault = {"uuid": "GPU-a", "code": "xid_79"}
-    teller.faults = [fault]
-    teller.now = 1001.0
-    second = teller.state()
+    reported.faults = [fault]
+    reported.now = 1001.0
+    second = reported.state()
     assert second["version"] > first["version"]
-    teller.now = 2000.0
-    assert teller.state() == second
-    teller.faults = [fault, {"uuid": "GPU-b", "code": "xid_79"}]
-    assert [one["since"] for one in teller.state()["faults"]] == ["1970-01-01T00:16:41Z", "1970-01-01T00:33:20Z"]
-    teller.faults = []
-    teller.state()
-    teller.faults = [fault]
-    assert teller.state()["faults"][0]["since"] == "1970-01-01T00:33:20Z", "another fault, not the one before"
+    reported.now = 2000.0
+    assert reported.state() == second
+    reported.faults = [fault, {"uuid": "GPU-b", "code": "xid_79"}]
+    assert [one["since"] for one in reported.state()["faults"]] == ["1970-01-01T00:16:41Z", "1970-01-01T00:33:20Z"]
+    reported.faults = []
+    reported.state()
+    reported.faults = [fault]
+    assert reported.state()["faults"][0]["since"] == "1970-01-01T00:33:20Z", "another fault, not the one before"
 
 
 async def test_watch_answers_as_soon_as_something_changed():
-    teller = Teller()
-    known = teller.state()["version"]
-    watcher = asyncio.create_task(teller.bulletin.watch(str(known)))
+    reported = Reported()
+    known = reported.state()["version"]
+    watcher = asyncio.create_task(reported.status.watch(str(known)))
     await asyncio.sleep(0)
-    teller.bulletin.touch()
+    reported.status.touch()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert not watcher.done(), "a touch that changed nothing tells nobody anything"
-    teller.faults = []
-    teller.bulletin.touch()
+    assert not watcher.done(), "a touch without a change wakes no client"
+    reported.faults = []
+    reported.status.touch()
     assert json.loads(await asyncio.wait_for(watcher, 10))["faults"] == []
-    assert json.loads(await teller.bulletin.watch("1"))["faults"] == [], "who knows something else is told at once"
-    latest = teller.state()["version"]
-    assert json.loads(await teller.bulletin.watch(str(latest), seconds=0))["version"] == latest
+    assert json.loads(await reported.status.watch("1"))["faults"] == [], (
+        "a client with another version is answered at once"
+    )
+    latest = reported.state()["version"]
+    assert json.loads(await reported.status.watch(str(latest), seconds=0))["version"] == latest
     for nonsense in ("", "-1", "x", "¹"):
         with pytest.raises(ValueError, match="version"):
-            await teller.bulletin.watch(nonsense)
+            await reported.status.watch(nonsense)
 
 
-async def test_the_daemon_tells_its_state_through_both_sockets(kubelet, start, driver, tmp_path_factory):
+async def test_the_daemon_reports_its_state_over_both_sockets(kubelet, start, driver, tmp_path_factory):
     shared = kubelet.directory / "s"  # short, and somebody else's
     shared.mkdir(mode=0o2770)
     await kubelet.start()

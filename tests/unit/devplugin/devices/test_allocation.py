@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nvidia_devplugin.config.settings import Config
-from nvidia_devplugin.devices.allocation import CONTROL_NODES, UnhealthyDeviceError, UnknownDeviceError, allocate
+from nvidia_devplugin.devices.allocation import (
+    CONTROL_NODES,
+    REQUIRED_NODES,
+    AllocationError,
+    UnhealthyDeviceError,
+    UnknownDeviceError,
+    allocate,
+)
 from nvidia_devplugin.devices.resources import GPU_RESOURCE, remembered, resources
 from nvidia_devplugin.model import Fault
 from tests.unit.devplugin.strategies import gpu, gpus, some_gpus
@@ -48,6 +57,10 @@ def test_the_environment_names_the_gpus_asked_for(some, data):
 def test_device_nodes_are_those_of_the_gpus_and_what_exists(some, data, existing):
     devices = by_id(some)
     ids = data.draw(st.lists(st.sampled_from(list(devices)), unique=True)) if devices else []
+    if not existing >= set(REQUIRED_NODES):
+        with pytest.raises(AllocationError, match=r"the plugin's container has no /dev/nvidia"):
+            allocate(ids, devices, {}, Config(pass_device_specs=True), existing.__contains__)
+        return
     got = allocate(ids, devices, {}, Config(pass_device_specs=True), existing.__contains__)
     paths = [node.container_path for node in got.device_nodes]
     assert set(paths) == existing | {f"/dev/nvidia{devices[id].gpu.minor}" for id in ids}
@@ -57,9 +70,19 @@ def test_device_nodes_are_those_of_the_gpus_and_what_exists(some, data, existing
 
 def test_host_paths_lie_below_the_device_root():
     config = Config(pass_device_specs=True, dev_root="/run/nvidia/driver")
-    got = allocate([gpu(3).uuid], by_id((gpu(3),)), {}, config, lambda _: False)
-    (node,) = got.device_nodes
+    got = allocate([gpu(3).uuid], by_id((gpu(3),)), {}, config, REQUIRED_NODES.__contains__)
+    node = got.device_nodes[-1]
     assert (node.container_path, node.host_path) == ("/dev/nvidia3", "/run/nvidia/driver/dev/nvidia3")
+
+
+def test_what_has_no_device_node_of_its_own_gets_that_of_wsl2_or_is_refused():
+    some = (replace(gpu(0), minor=None),)
+    config = Config(pass_device_specs=True)
+    got = allocate([some[0].uuid], by_id(some), {}, config, ["/dev/dxg"].__contains__)
+    assert [node.container_path for node in got.device_nodes] == ["/dev/dxg"]
+    with pytest.raises(AllocationError, match="no minor number of GPU 0"):
+        allocate([some[0].uuid], by_id(some), {}, config, REQUIRED_NODES.__contains__)
+    assert allocate([some[0].uuid], by_id(some), {}, Config(), REQUIRED_NODES.__contains__).device_nodes == ()
 
 
 def test_an_unknown_device_is_refused_by_name():

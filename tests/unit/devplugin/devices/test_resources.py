@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nvidia_devplugin.config.resource_rules import matches
 from nvidia_devplugin.config.settings import parse, resolve
-from nvidia_devplugin.devices.allocation import TooManyError, allocate
+from nvidia_devplugin.devices.allocation import REQUIRED_NODES, AllocationError, TooManyError, allocate
 from nvidia_devplugin.devices.resources import layout
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.health.state import HealthState, update
@@ -191,10 +191,17 @@ def plugin(*settings):
 def test_mig_devices_by_uuid_and_index_and_with_their_capabilities():
     assert given_to(MIXED, plugin(), M["11"]).envs == {"NVIDIA_VISIBLE_DEVICES": M["11"]}
     assert given_to(MIXED, plugin("deviceIDStrategy: index"), M["11"]).envs == {"NVIDIA_VISIBLE_DEVICES": "1:1"}
-    nodes = given_to(MIXED, plugin("passDeviceSpecs: true"), M["11"], exists=lambda _: False).device_nodes
+    nodes = given_to(MIXED, plugin("passDeviceSpecs: true"), M["11"], exists=REQUIRED_NODES.__contains__).device_nodes
     assert [node.container_path for node in nodes] == [
-        "/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap11", "/dev/nvidia-caps/nvidia-cap21",
+        *REQUIRED_NODES, "/dev/nvidia1", "/dev/nvidia-caps/nvidia-cap11", "/dev/nvidia-caps/nvidia-cap21",
     ]  # fmt: skip
+
+
+def test_a_mig_device_whose_capabilities_are_not_known_is_refused():
+    unknown = [replace(each, mig=tuple(replace(mig, capabilities=()) for mig in each.mig)) for each in MIXED]
+    assert given_to(unknown, plugin(), M["11"]).device_nodes == ()
+    with pytest.raises(AllocationError, match=r"capabilities of MIG device 1:1 are not known: .*mig-minors"):
+        given_to(unknown, plugin("passDeviceSpecs: true"), M["11"])
 
 
 def test_replicas_of_one_gpu_are_one_gpu_to_the_container():

@@ -152,25 +152,9 @@ def play(*steps):
 
 def test_a_transient_fault_heals_at_the_first_check_after_the_quiet_time():
     event = XidEvent(UUIDS[0], 94)
-    assert play((10, event)).recovering
     assert UUIDS[0] in play((10, event), (69, ALL)).faults()
     assert not play((10, event), (70, ALL)).faults()
     assert UUIDS[0] in play((10, event), (60, event), (100, ALL)).faults(), "quiet is counted from the last event"
-
-
-@pytest.mark.parametrize(
-    ("steps", "recovering"),
-    [
-        pytest.param((), False, id="healthy"),
-        pytest.param(((1, DriverGone(Fault("driver_hangs", "hangs"), "wait")),), True, id="driver-gone"),
-        pytest.param(((1, XidEvent(UUIDS[0], 94)),), True, id="transient"),
-        pytest.param(((1, XidEvent(UUIDS[0], 48)),), False, id="fatal"),
-        pytest.param(((1, XidEvent(UUIDS[0], 48)), (2, XidEvent(UUIDS[1], 94))), True, id="one-of-two"),
-        pytest.param(((1, dataclasses.replace(ALL, faults=((UUIDS[0], FAULTS[0]),))),), False, id="reported-only"),
-    ],
-)
-def test_the_driver_is_asked_for_what_heals_at_a_check(steps, recovering):
-    assert play(*steps).recovering is recovering
 
 
 def test_mig_devices_that_were_destroyed_take_no_fault_of_others_along():

@@ -19,8 +19,8 @@ from nvidia_devplugin.config.settings import ConfigError, parse, resolve
 from nvidia_devplugin.health.fault_store import FaultStore
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.health.state import HealthState, update
-from nvidia_devplugin.health.vitals import CODES, Vitals, examine, hot
-from nvidia_devplugin.model import XidEvent
+from nvidia_devplugin.health.vitals import examine, is_hot
+from nvidia_devplugin.model import POLLED_FAULTS, EccEvent, Fault, Inventory, Vitals, XidEvent
 from tests.unit.devplugin.conftest import ROOT
 from tests.unit.devplugin.strategies import gpu
 
@@ -42,11 +42,6 @@ def healthy(count):
         (Vitals(recovery_action=2), "reboot_required"),
         (Vitals(recovery_action=4), "reset_required"),
         (Vitals(recovery_action=5), None),
-        (Vitals(temperature=92, shutdown_at=92, slowdown_at=89), "thermal_shutdown"),
-        (Vitals(temperature=91, shutdown_at=92, slowdown_at=89), None),
-        (Vitals(temperature=91, shutdown_at=92, slowdown_at=89, was_hot=True), "thermal_shutdown"),
-        (Vitals(temperature=88, shutdown_at=92, slowdown_at=89, was_hot=True), None),
-        (Vitals(temperature=None, shutdown_at=92, was_hot=True), "thermal_shutdown"),
     ],
 )
 def test_rules(vitals, code):
@@ -54,11 +49,52 @@ def test_rules(vitals, code):
     assert (fault.code if fault else None) == code
 
 
-@given(st.builds(Vitals, *[st.one_of(st.none(), st.integers(0, 2**32 - 1))] * 8, st.booleans()))
-def test_garbage_is_a_known_fault_or_none(vitals):
-    fault = examine(vitals)
-    assert fault is None or fault.code in CODES
-    assert not hot(vitals) or fault is not None
+@pytest.mark.parametrize(
+    ("temperature", "was_hot", "hot"),
+    [(92, False, True), (91, False, False), (91, True, True), (88, True, False), (None, True, True)],
+)
+def test_a_gpu_is_hot_from_shutdown_until_it_is_below_slowdown(temperature, was_hot, hot):
+    assert is_hot(Vitals(temperature=temperature, shutdown_at=92, slowdown_at=89), was_hot) is hot
+
+
+def test_thermal_shutdown_is_remembered_from_reading_to_reading():
+    state = HealthState()
+    found = []
+    for temperature in (92, 90, 88, 90):
+        vitals = ((gpu(0).uuid, Vitals(temperature=temperature, shutdown_at=92, slowdown_at=89)),)
+        state = update(state, Policy.from_text(), Inventory("550", (gpu(0),), vitals=vitals))
+        fault = state.records[gpu(0).uuid].reported
+        found.append(fault.code if fault else None)
+    assert found == ["thermal_shutdown", "thermal_shutdown", None, None]
+
+
+@pytest.mark.parametrize(
+    ("disabled", "enabled", "expected"),
+    [
+        ("", "", True),
+        ("all", "", False),
+        ("xids", "", False),
+        ("all", "79", False),
+        ("all", "all", True),
+        ("79", "", True),
+    ],
+)
+def test_disabling_all_health_checks_disables_those_of_counters_and_ecc_too(disabled, enabled, expected):
+    uuid = gpu(0).uuid
+    policy = Policy.from_text(disabled, enabled)
+    state = update(HealthState(), policy, Inventory("550", (gpu(0),)))
+    assert bool(update(state, policy, EccEvent(uuid)).faults()) is expected
+    bad = Inventory("550", (gpu(0),), vitals=((uuid, Vitals(row_remap_failed=1)),))
+    assert bool(update(state, policy, bad).faults()) is expected
+    lost = Inventory("550", (gpu(0),), faults=((uuid, Fault("gpu_lost", "lost")),))
+    assert update(state, policy, lost).faults(), "a GPU that cannot be used is not a matter of checks"
+
+
+@given(st.builds(Vitals, *[st.one_of(st.none(), st.integers(0, 2**32 - 1))] * 8), st.booleans())
+def test_random_values_are_a_known_fault_or_none(vitals, hot):
+    fault = examine(vitals, hot)
+    assert fault is None or fault.code in POLLED_FAULTS
+    assert not hot or fault is not None
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,21 @@
-"""The metrics: read back with Prometheus' own parser, in the room and from the daemon's process."""
+"""The metrics, read back with Prometheus' own parser: from the class, and from the daemon's process."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from nvidia_devplugin.http.exposition import Family, Sample, render
-from nvidia_devplugin.http.metrics import Metrics, histogram
-from nvidia_devplugin.kubelet.pod_resources import PodResourcesError, held
-from nvidia_devplugin.kubelet.stats import BOUNDS, CallStats, Histogram, RegistrationStats
+from nvidia_devplugin.http import metrics as metrics_module
+from nvidia_devplugin.http.metrics import Metrics
+from nvidia_devplugin.kubelet.pod_resources import Held, PodResourcesError, held
+from nvidia_devplugin.kubelet.stats import BOUNDS, CallStats, RegistrationStats
 from nvidia_devplugin.model import (
     AdvertisedDevice,
     DriverGone,
@@ -45,6 +45,11 @@ def parsed(page):
     return found
 
 
+async def scraped(metrics):
+    page, _ = await metrics.scrape()
+    return page.decode()
+
+
 def value(page, name, **labels):
     return parsed(page).get((P + name, frozenset(labels.items())))
 
@@ -53,54 +58,27 @@ def labelled(page, name):
     return [dict(labels) for (found, labels), _ in parsed(page).items() if found == P + name]
 
 
-names = st.from_regex("[a-z][a-z0-9_]{0,8}", fullmatch=True)
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
-numbers = st.one_of(st.integers(-(2**60), 2**60), st.floats(allow_nan=False))
-
-
-@given(st.lists(st.tuples(st.dictionaries(names, texts, max_size=3), numbers), max_size=5), texts)
-def test_any_labels_and_values_come_back_from_the_parser(samples, text):
-    distinct = {frozenset(labels.items()): number for labels, number in samples}
-    family = Family("x", "gauge", text, [Sample(number, dict(labels)) for labels, number in distinct.items()])
-    found = list(text_string_to_metric_families(render([family])))
-    if not distinct:
-        assert found == []
-        return
-    (back,) = found
-    got = {frozenset(sample.labels.items()): sample.value for sample in back.samples}
-    assert got == {labels: float(number) for labels, number in distinct.items()}
-    assert back.type == "gauge"
-
-
-@given(texts)
-def test_help_stays_on_its_line(text):
-    page = render([Family("x", "gauge", text, [Sample(1)])])
-    assert len(page.split("\n")) == 4
-    (back,) = text_string_to_metric_families(page)
-    assert [sample.value for sample in back.samples] == [1]
-
-
-def test_what_is_no_number_and_no_text():
-    page = render([Family("x", "gauge", "h", [Sample(math.nan, {"a": "\ud800"}), Sample(-math.inf, {"a": None})])])
-    first, second = (line.rpartition(" ")[2] for line in page.splitlines()[2:])
-    assert (first, second) == ("NaN", "-Inf")
-    page.encode()
-
-
 @given(st.lists(st.floats(0, 10)))
 def test_a_histogram_is_cumulative_and_complete(durations):
-    measured = Histogram()
+    metrics = Metrics("1", list)
     for seconds in durations:
-        measured.observe(seconds)
-    samples = {(s.suffix, s.labels.get("le")): s.value for s in histogram(measured)}
+        metrics.saw(EccEvent(None), seconds)
+    page = asyncio.run(scraped(metrics))
     for bound in BOUNDS:
-        assert samples["_bucket", repr(bound)] == sum(seconds <= bound for seconds in durations)
-    assert samples["_bucket", "+Inf"] == samples["_count", None] == len(durations)
-    assert samples["_sum", None] == pytest.approx(sum(durations))
+        assert value(page, "update_duration_seconds_bucket", le=str(bound)) == sum(s <= bound for s in durations)
+    assert value(page, "update_duration_seconds_bucket", le="+Inf") == len(durations)
+    assert value(page, "update_duration_seconds_count") == len(durations)
+    assert value(page, "update_duration_seconds_sum") == pytest.approx(sum(durations))
+
+
+@given(st.text())
+def test_any_text_in_a_label_comes_back_from_the_parser(text):
+    page = asyncio.run(scraped(Metrics("1", list, config=Followed(text))))
+    assert labelled(page, "config_info") == [{"name": text.encode(errors="replace").decode()}]
 
 
 class Served:
-    """A resource as fleet has it."""
+    """A resource that the daemon serves."""
 
     def __init__(self, devices, faults=None, name=RESOURCE):
         self.name = name
@@ -119,7 +97,7 @@ def whole(*numbers):
 async def test_devices_by_health_and_reason():
     shared = [AdvertisedDevice(f"{gpu(n).uuid}::{r}", gpu(n), None, r) for n in range(3) for r in range(4)]
     faults = {gpu(1).uuid: Fault("xid_79", "gone")}
-    page = await Metrics("1", lambda: [Served(shared, faults)]).scrape()
+    page = await scraped(Metrics("1", lambda: [Served(shared, faults)]))
     assert value(page, "devices", resource=RESOURCE, health="Healthy", reason="") == 8
     assert value(page, "devices", resource=RESOURCE, health="Unhealthy", reason="xid_79") == 4
     assert labelled(page, "unhealthy") == [
@@ -128,19 +106,19 @@ async def test_devices_by_health_and_reason():
 
 
 async def test_a_resource_whose_devices_are_all_unhealthy_shows_none_as_healthy():
-    page = await Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("gpu_lost", "")})]).scrape()
+    page = await scraped(Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("gpu_lost", "")})]))
     assert value(page, "devices", resource=RESOURCE, health="Healthy", reason="") == 0
 
 
 async def test_a_mig_device_that_is_unhealthy_alone():
     parts = [MigDevice(index, f"MIG-{index}", "1g.10gb", index, 0) for index in range(2)]
     devices = [AdvertisedDevice(part.uuid, gpu(0), part) for part in parts]
-    page = await Metrics("1", lambda: [Served(devices, {"MIG-1": Fault("xid_48", "")})]).scrape()
+    page = await scraped(Metrics("1", lambda: [Served(devices, {"MIG-1": Fault("xid_48", "")})]))
     assert labelled(page, "unhealthy") == [{"gpu": gpu(0).uuid, "uuid": "MIG-1", "index": "0:1", "reason": "xid_48"}]
 
 
 class Followed:
-    """A config as reload has it."""
+    """The config in force."""
 
     def __init__(self, name, refused=None, applied=0):
         self.name = name
@@ -149,19 +127,19 @@ class Followed:
 
 
 async def test_the_config_in_force_and_whether_another_was_refused():
-    page = await Metrics("1", lambda: [], settings=Followed("shared", "replicas: 1 is not >= 2", 2)).scrape()
+    page = await scraped(Metrics("1", lambda: [], config=Followed("shared", "replicas: 1 is not >= 2", 2)))
     assert labelled(page, "config_info") == [{"name": "shared"}]
     assert value(page, "config_refused") == 1
     assert value(page, "config_changes_total", outcome="applied") == 2
     assert value(page, "config_changes_total", outcome="refused") == 1
-    page = await Metrics("1", lambda: [], settings=Followed(None)).scrape()
+    page = await scraped(Metrics("1", lambda: [], config=Followed(None)))
     assert labelled(page, "config_info") == []
     assert value(page, "config_refused") == 0
 
 
 async def test_what_the_driver_says():
     metrics = Metrics("1.2", lambda: [])
-    page = await metrics.scrape()
+    page = await scraped(metrics)
     assert value(page, "build_info", version="1.2") == 1
     assert value(page, "driver_up", reason="") is None, "not known yet is not down"
     metrics.saw(Inventory("550.54.15", (gpu(0),)), 0.001)
@@ -170,7 +148,7 @@ async def test_what_the_driver_says():
     metrics.saw(XidEvent(None, 13), 0.002)
     metrics.saw(EccEvent(gpu(0).uuid, gi=1), 0.002)
     metrics.saw(EccEvent(gpu(0).uuid), 0.002)
-    page = await metrics.scrape()
+    page = await scraped(metrics)
     assert value(page, "driver_info", version="550.54.15") == 1
     assert value(page, "driver_up", reason="") == 1
     assert value(page, "xids_total", gpu=gpu(0).uuid, xid="79") == 3
@@ -178,11 +156,11 @@ async def test_what_the_driver_says():
     assert value(page, "ecc_double_bit_total", gpu=gpu(0).uuid) == 2
     assert value(page, "update_duration_seconds_count") == 7
     metrics.saw(DriverGone(Fault("driver_not_loaded", ""), ""), 0.001)
-    assert value(await metrics.scrape(), "driver_up", reason="driver_not_loaded") == 0
+    assert value(await scraped(metrics), "driver_up", reason="driver_not_loaded") == 0
 
 
 async def test_one_page_with_several_resources_has_each_family_once():
-    page = await Metrics("1", lambda: [Served(whole(0)), Served(whole(1), name="nvidia.com/h100")]).scrape()
+    page = await scraped(Metrics("1", lambda: [Served(whole(0)), Served(whole(1), name="nvidia.com/h100")]))
     types = [line for line in page.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
     assert {labels["resource"] for labels in labelled(page, "registered")} == {RESOURCE, "nvidia.com/h100"}
@@ -195,7 +173,7 @@ async def test_who_holds_which_gpu(tmp_path):
         kubelet.pods["ml", "train-0", "main", RESOURCE] = [gpu(1).uuid]
         kubelet.pods["ml", "odd", "main", "example.com/nic"] = ["eth1"]
         kubelet.pods["ml", "old", "main", RESOURCE] = ["GPU-that-is-no-more"]
-        page = await metrics.scrape()
+        page = await scraped(metrics)
         assert value(page, "pod_resources_up") == 1
         where = {"namespace": "ml", "container": "main", "resource": RESOURCE}
         assert value(
@@ -204,7 +182,7 @@ async def test_who_holds_which_gpu(tmp_path):
         assert value(page, "pod_device", **where, pod="old", device="GPU-that-is-no-more", gpu="", index="")
         assert len(labelled(page, "pod_device")) == 2, "another plugin's devices are its own matter"
         kubelet.pods.clear()
-        assert labelled(await metrics.scrape(), "pod_device") == []
+        assert labelled(await scraped(metrics), "pod_device") == []
         kubelet.error = "unknown service v1.PodResourcesLister"
         with pytest.raises(PodResourcesError, match=r"^UNIMPLEMENTED: unknown service"):
             await held(kubelet.socket, 5)
@@ -213,10 +191,26 @@ async def test_who_holds_which_gpu(tmp_path):
 async def test_a_kubelet_that_does_not_say_is_one_line_and_a_metric(tmp_path, caplog):
     metrics = Metrics("1", lambda: [Served(whole(0))], lambda seconds: held(tmp_path / "none.sock", seconds))
     for _ in range(3):
-        page = await metrics.scrape()
+        page = await scraped(metrics)
     assert value(page, "pod_resources_up") == 0
     assert value(page, "devices", resource=RESOURCE, health="Healthy", reason="") == 1, "the rest is there"
     assert [record.getMessage() for record in caplog.records] == ["pod_resources_unavailable"]
+
+
+async def test_a_source_that_fails_in_any_way_costs_its_own_metrics_alone(caplog, monkeypatch):
+    async def fail(seconds):
+        raise RuntimeError("bug")
+
+    async def hang(seconds):
+        await asyncio.sleep(60)
+
+    page = await scraped(Metrics("1", lambda: [Served(whole(0))], fail, fail))
+    assert value(page, "pod_resources_up") == value(page, "telemetry_up") == 0
+    assert value(page, "registered", resource=RESOURCE) == 1
+    assert {record.fields["error"] for record in caplog.records} == {"bug"}
+    monkeypatch.setattr(metrics_module, "_ASK_SECONDS", -0.9)  # a second less than the limit
+    page = await asyncio.wait_for(scraped(Metrics("1", list, hang, hang)), 30)
+    assert value(page, "pod_resources_up") == value(page, "telemetry_up") == 0
 
 
 async def test_a_kubelet_that_hangs_is_not_waited_for(tmp_path):
@@ -240,7 +234,7 @@ async def test_telemetry_that_a_gpu_does_not_have_is_left_out():
     async def readings(seconds):
         return [READING]
 
-    page = await Metrics("1", lambda: [], None, readings).scrape()
+    page = await scraped(Metrics("1", lambda: [], None, readings))
     which = frozenset({"gpu": gpu(0).uuid, "index": "0", "model": "NVIDIA H100"}.items())
     found = parsed(page)
     assert found["nvidia_gpu_utilization_ratio", which] == 0.5
@@ -260,7 +254,7 @@ async def test_a_driver_that_hangs_costs_one_thread_and_no_metric_of_ours(caplog
     metrics = Metrics("1", lambda: [Served(whole(0))], None, lambda seconds: telemetry.readings(0.05))
     before = threading.active_count()
     for _ in range(3):
-        page = await metrics.scrape()
+        page = await scraped(metrics)
         assert value(page, "telemetry_up") == 0
         assert value(page, "registered", resource=RESOURCE) == 1
     assert threading.active_count() == before + 1
@@ -402,20 +396,52 @@ async def test_names_follow_prometheus_rules(kubelet, start):
     assert all(name.endswith("_total") == (kind == "counter") for name, kind in kinds.items())
 
 
-def test_every_metric_is_documented():
-    import nvidia_devplugin
+def everything():
+    """Metrics with a sample in each family."""
 
-    source = (Path(nvidia_devplugin.__file__).parent / "http/metrics.py").read_text()
-    page = (Path(__file__).parents[4] / "docs/metrics.md").read_text()
-    metrics = Metrics("1", lambda: [Served(whole(0), {gpu(0).uuid: Fault("x", "")})], settings=Followed("a"))
-    metrics.saw(Inventory("550", ()), 0)
-    metrics.saw(XidEvent(None, 13), 0)
-    metrics.saw(EccEvent(None), 0)
-    names = {line.split()[2] for line in asyncio.run(metrics.scrape()).splitlines() if line.startswith("# TYPE")}
-    names |= {"nvidia_gpu_" + line.split('"')[1] for line in source.splitlines() if line.strip().startswith('of("')}
-    names |= {P + name for name in ("pod_device", "pod_resources_up", "telemetry_up")}
-    missing = [name for name in sorted(names) if not name.startswith("process_") and f"`{name}`" not in page]
-    assert not missing
-    stated = {part for line in page.splitlines() for part in line.split("`")[1::2]}
+    async def pods(_):
+        return [Held("ml", "train", "main", RESOURCE, gpu(0).uuid)]
+
+    async def readings(_):
+        return [Reading(gpu(0).uuid, 0, "NVIDIA H100", 0.5, 1024, 4096, 40, 350.5)]
+
+    served = Served(whole(0), {gpu(0).uuid: Fault("x", "")})
+    metrics = Metrics("1", lambda: [served], pods, readings, Followed("a"))
+    for update in (Inventory("550", ()), XidEvent(None, 13), EccEvent(None)):
+        metrics.saw(update, 0)
+    return metrics
+
+
+async def test_openmetrics_is_served_to_whom_it_asks():
+    metrics = everything()
+    page, content_type = await metrics.scrape("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    found = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in openmetrics.text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+    plain, content_type = await metrics.scrape()
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    ours = {key: number for key, number in parsed(plain.decode()).items() if not key[0].startswith("process_")}
+    assert {key: number for key, number in found.items() if not key[0].startswith("process_")} == ours
+    assert not [name for name, _ in found if name.endswith("_created")]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize(
+    "version", ["", "x", "1.x", "1.0.0.0", "99.0.0", "-1", "1.0.0;escaping=values", "1;escaping=x"]
+)
+async def test_any_accept_header_gets_a_page(kind, version):
+    page, _ = await everything().scrape(f"{kind};version={version}")
+    assert b"registered{" in page, "whatever the escaping of names"
+
+
+async def test_every_metric_is_documented():
+    text = (Path(__file__).parents[4] / "docs/metrics.md").read_text()
+    page = await scraped(everything())
+    names = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
+    stated = {part for line in text.splitlines() for part in line.split("`")[1::2]}
+    assert not {name for name in names if not name.startswith("process_")} - stated
     gone = {name for name in stated if name.startswith((P, "nvidia_gpu_"))} - names
     assert not {name for name in gone if "{" not in name}

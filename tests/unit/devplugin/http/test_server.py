@@ -1,4 +1,4 @@
-"""What the HTTP side answers, over real sockets, and that a port in use is waited for."""
+"""The answers of the HTTP server over real sockets, the addresses that it listens on, and a port in use."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 
 import pytest
 
-from nvidia_devplugin.http.server import Probes
+from nvidia_devplugin.http.server import HttpServer
 
 
-async def page():
-    return "# TYPE x gauge\nx 1\n"
+async def page(accept):
+    return b"# TYPE x gauge\nx 1\n", accept or "text/plain"
 
 
 @pytest.fixture
 async def port():
-    """Of running probes that are not ready."""
+    """The port of a running server; the daemon is not ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
-    task = asyncio.create_task(Probes(("127.0.0.1", number), lambda: "no GPU found", page, 0.01).run())
+    task = asyncio.create_task(HttpServer(("127.0.0.1", number), lambda: "no GPU found", page, 0.01).run())
     await listening(number)
     yield number
     task.cancel()
@@ -38,8 +38,8 @@ async def listening(port):
             return
 
 
-async def ask(port, request):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def ask(port, request, host="127.0.0.1"):
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(request)
     writer.write_eof()
     head, _, body = (await asyncio.wait_for(reader.read(), 30)).partition(b"\r\n\r\n")
@@ -74,12 +74,60 @@ async def test_nothing_can_be_changed_from_here(port, method, path):
     assert head.startswith(b"HTTP/1.1 405 ")
 
 
-async def test_the_type_of_the_metrics_is_that_of_the_text_format(port):
-    head, _ = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
-    assert b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in head
+@pytest.mark.parametrize(
+    ("headers", "content_type"),
+    [
+        (b"", b"text/plain"),
+        (b"ACCEPT: a/b;q=0.5, c/d\r\nHost: x\r\n", b"a/b;q=0.5, c/d"),
+        (b"accept: a\r\nAccept: b\r\n", b"a,b"),
+        (b"no header\r\n", b"text/plain"),
+        (b"Accept: a/b;version=1.1\r\n X-Injected: 1\r\n", b"a/b;version=1.1 X-Injected: 1"),
+        (b"Accept: \xff\r\n", b"\xef\xbf\xbd"),
+    ],
+)
+async def test_the_client_chooses_the_format_of_the_metrics(port, headers, content_type):
+    head, _ = await ask(port, b"GET /metrics HTTP/1.1\r\n" + headers + b"\r\n")
+    assert b"\r\nContent-Type: " + content_type + b"\r\n" in head
 
 
-async def test_a_client_that_says_nothing_or_leaves_harms_nobody(port):
+@pytest.fixture
+async def everywhere(caplog):
+    """Starts a server without a host; returns its port, from the log."""
+    caplog.set_level("INFO")
+    tasks = []
+
+    async def start():
+        tasks.append(asyncio.create_task(HttpServer(("", 0), lambda: None, page).run()))
+        while not (found := [r for r in caplog.records if r.getMessage() == "probes_listening"]):
+            await asyncio.sleep(0.01)
+        (record,) = found
+        return int(record.fields["address"].rpartition(":")[2])
+
+    yield start
+    for task in tasks:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_without_a_host_it_listens_on_both_families(everywhere):
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this kernel has no IPv6")
+    port = await everywhere()
+    for host in ("127.0.0.1", "::1"):
+        head, _ = await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n", host)
+        assert head.startswith(b"HTTP/1.1 200"), host
+
+
+async def test_without_ipv6_it_listens_on_ipv4_alone(everywhere, monkeypatch):
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    port = await everywhere()
+    head, _ = await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    with pytest.raises(OSError):
+        await ask(port, b"", "::1")
+
+
+async def test_a_client_that_sends_nothing_or_leaves_does_no_harm(port):
     _, silent = await asyncio.open_connection("127.0.0.1", port)
     assert await ask(port, b"") == (b"", b"")
     head, _ = await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")
@@ -87,10 +135,10 @@ async def test_a_client_that_says_nothing_or_leaves_harms_nobody(port):
     silent.close()
 
 
-async def test_a_port_in_use_is_said_once_and_taken_when_it_is_free(caplog):
+async def test_a_port_in_use_is_logged_once_and_bound_when_it_is_free(caplog):
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     number = taken.sockets[0].getsockname()[1]
-    task = asyncio.create_task(Probes(("127.0.0.1", number), lambda: None, page, 0.01).run())
+    task = asyncio.create_task(HttpServer(("127.0.0.1", number), lambda: None, page, 0.01).run())
     await asyncio.sleep(0.1)  # several attempts; should there be fewer, the test asks for less
     said = [record for record in caplog.records if record.getMessage() == "probes_unavailable"]
     assert len(said) == 1

@@ -1,4 +1,4 @@
-"""The labels as the daemon keeps them: in a file for NFD, and as a command."""
+"""The labels in a file for NFD, and as printed by the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nvidia_devplugin.labels.label_writer import LabelFile, NodeLabels
 from tests.unit.devplugin.kubelet_stub import TIMEOUT
 from tests.unit.devplugin.strategies import gpu
 
-MACHINE = Machine("DGX H100", 0x030200)
+MACHINE = Machine("DGX H100")
 
 
 def node_labels(**settings: object) -> NodeLabels:

@@ -9,21 +9,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import nvidia_devplugin.nvml.session as driver
 from nvidia_devplugin.config.resource_rules import Rules
 from nvidia_devplugin.config.settings import Config
-from nvidia_devplugin.gpu_tracker import Devices, FatalError
+from nvidia_devplugin.gpu_tracker import FatalError, GpuTracker, NewContainerNeededError
 from nvidia_devplugin.health.policy import Policy
 from nvidia_devplugin.labels.feature_labels import Node, labels
 from nvidia_devplugin.model import DriverUpdate, Fault, Resource, Topology, fault_of
+from nvidia_devplugin.nvml import watch
+from nvidia_devplugin.nvml.gpu_reader import GpuReader
+from nvidia_devplugin.nvml.session import NvmlSession
 from nvidia_devplugin.nvml.telemetry import TelemetryError, read
 from tests.unit import nvml_sweep_machine as machine
-from tests.unit.nvml_sweep import ABSENCE, takes_gpu
+from tests.unit.nvml_sweep import absence, takes_gpu
 
 POLL = 0.002
 PATIENCE = 10.0
 CONFIG = Config(rules=Rules(mig_strategy="mixed"))
-driver._RETRY_SECONDS = (0.005,)
+watch._RETRY_SECONDS = (0.005,)
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,19 @@ class Daemon:
         self._offered: tuple[Sequence[Resource], Mapping[str, Fault]] = ((), {})
         self._updates: queue.SimpleQueue[DriverUpdate] = queue.SimpleQueue()
         self._now = 0.0
-        self._devices = Devices(config, self, Policy.from_text(), clock=self._clock)
-        self._watch = driver.DriverWatch(self._updates.put, self._open, POLL)
+        self._devices = GpuTracker(config, self, Policy.from_text(), clock=self._clock)
+        self._reader = GpuReader()
+        self._watch = watch.DriverWatch(self._updates.put, self._open, POLL)
         self._watch.start()
 
     def _clock(self) -> float:
         self._now += 1e6
         return self._now
 
-    def _open(self) -> driver.NvmlSession:
+    def _open(self) -> NvmlSession:
         daemon = self
 
-        class Session(driver.NvmlSession):
+        class Session(NvmlSession):
             def inventory(self):
                 try:
                     return super().inventory()
@@ -73,7 +76,7 @@ class Daemon:
                     daemon.polls += 1  # so much is learned from a session that cannot be opened
                     raise
 
-        return Session()
+        return Session(self._reader)
 
     def publish(self, resources: Sequence[Resource], faults: Mapping[str, Fault], topology: Topology | None) -> None:
         self._offered = (resources, faults)
@@ -82,7 +85,7 @@ class Daemon:
         """What is offered after some more looks at the driver, and when all are over that heals by itself."""
         # the first may have begun before; what the last one finds may not have arrived yet
         enough, deadline = self.polls + 3, time.monotonic() + PATIENCE
-        while self.polls < enough or (settled and self._devices.recovering and self.polls < enough + 20):
+        while self.polls < enough or (settled and self._healing and self.polls < enough + 20):
             self._take()
             if time.monotonic() > deadline:
                 self.errors.append("the driver was not looked at any more")
@@ -96,7 +99,7 @@ class Daemon:
                 fault = fault_of(device, faults)
                 devices[resource.name, device.id] = fault.code if fault else None
                 owners[resource.name, device.id] = device.gpu.uuid
-        shown = self._devices.shown
+        shown = self._devices.inventory
         node = labels(Node(*shown), CONFIG.rules) if shown else {}
         return Seen(devices, owners, node)
 
@@ -105,14 +108,21 @@ class Daemon:
             update = self._updates.get()
             try:
                 self._devices.apply(update)
+            except NewContainerNeededError:
+                pass  # the kubelet makes another, which starts as this one goes on
             except FatalError as error:
                 self.errors.append(f"ends: {error}")
             except Exception as error:
                 self.errors.append(f"crashes: {error!r}")
-            self._watch.probing = self._devices.recovering
             fault = self._devices.health.driver
             if fault is not None and fault.code == "internal_error":
                 self.errors.append(f"crashes: {fault.message}")
+
+    @property
+    def _healing(self) -> bool:
+        """Whether something heals at a later reading."""
+        health = self._devices.health
+        return health.driver is not None or any(record.severity == "transient" for record in health.records.values())
 
     def close(self) -> None:
         self._watch.stop()
@@ -151,13 +161,13 @@ def at_start(daemon: Daemon, function: str, target: str, code: int) -> Iterator[
     yield from (f"at start: {error}" for error in dict.fromkeys(daemon.errors))
     if lost := lost_with(target, healthy, first):
         yield f"at start: other devices are not offered: {names(lost, first)}"
-    if code not in ABSENCE:
+    if not absence(function, code):
         false = set(first.devices) - set(healthy.devices)
         if false:
             yield f"at start: offered as what it is not: {names(false, first)}"
     if later.devices != healthy.devices:
         yield f"at start, once it answers: not as it is: {names(unlike(later, healthy), later)}"
-    if code not in ABSENCE and later.labels != healthy.labels:
+    if not absence(function, code) and later.labels != healthy.labels:
         yield f"at start, once it answers: labels are not as they are: {labels_unlike(later, healthy)}"
 
 
@@ -171,7 +181,7 @@ def while_it_runs(daemon: Daemon, function: str, target: str, code: int) -> Iter
     yield from (f"while it runs: {error}" for error in dict.fromkeys(daemon.errors))
     if lost := lost_with(target, before, during):
         yield f"while it runs: other devices are lost: {names(lost, during)}"
-    if not (code in ABSENCE and takes_gpu(function)):
+    if not (absence(function, code) and takes_gpu(function)):
         withdrawn = set(before.devices) - set(during.devices)
         if withdrawn:
             yield f"while it runs: withdrawn: {names(withdrawn, during)}"

@@ -28,7 +28,7 @@ def check(name, text):
     return {"item": {"key": name, "value": text}, "rc": done.returncode, "stderr": done.stderr}
 
 
-def test_nothing_is_said_of_what_is_right_or_was_not_checked():
+def test_a_valid_or_unchecked_configuration_has_no_problem():
     assert config_problems({"results": [check("config.yaml", "version: v1\n")]}) == []
     assert config_problems({}) == []
 
@@ -48,6 +48,14 @@ def test_nothing_is_said_of_what_is_right_or_was_not_checked():
 def test_the_variable_and_the_path_in_it_are_named(name, text, said):
     (problem,) = config_problems({"results": [check(name, text)]})
     assert problem.startswith(said)
+
+
+def test_each_problem_is_one():
+    text = "version: v1\nmigStrategy: none\nflags: {gdsEnabled: 1}\n"
+    assert config_problems({"results": [check("a10", text)]}) == [
+        "device_plugin_configs.a10: migStrategy: unknown key; it belongs at flags.migStrategy",
+        "device_plugin_configs.a10: flags.gdsEnabled: the number 1 is not a boolean (true or false)",
+    ]
 
 
 def test_a_check_that_could_not_run_is_a_problem():

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    containerd_config,
-    containerd_journal,
-    containerd_process,
-    toml_text,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    config as containerd_config,
 )
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    journal as containerd_journal,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    process as containerd_process,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from tests.engines import debian as engines
 from tests.unit.plugins.modules.killer import kill_at
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import docker_live, process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import live as docker_live
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
 OLD = b'{\n\t"log-driver": "journald",\n\t"default-runtime": "runc"\n}'

@@ -1,5 +1,6 @@
-"""The agent: the part of the device plugin that speaks with the Kubernetes API, as a process beside the daemon.
+"""The agent: writes to the Kubernetes API for the daemon, as a process of its own in the same pod.
 
-It has a token and no GPU, the daemon has GPUs and no token; between them is the daemon's control socket. What to write
-is decided by pure functions (`decide`, `events`); `api` and `daemon` carry it, `run` ties them together.
+The agent has a token and no GPU, the daemon has GPUs and no token; they talk over the daemon's control socket. agent.py
+runs the agent, node_changes and events compute what to write, api and daemon_client talk to the two sides. It needs the
+standard library alone.
 """

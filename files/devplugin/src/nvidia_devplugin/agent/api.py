@@ -1,4 +1,4 @@
-"""A client of the Kubernetes API, as small as what is asked of it: get, patch and watch one object, create Events."""
+"""A small client of the Kubernetes API: get, patch and watch one node, create Events."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _VERBS = {"GET": "get", "POST": "create", "PATCH": "patch"}
 
 
 class UnreachableError(Exception):
-    """There is no answer, or none that is HTTP."""
+    """The API server does not answer, or not with HTTP and JSON."""
 
 
 @dataclass
 class ApiError(Exception):
-    """The API server refused. resource: as in a rule of RBAC, with the object's name or namespace.
+    """The API server refused the request.
 
-    retry_after: seconds that it asks to wait; None if it does not say.
+    verb, resource: as in a rule of RBAC, with the object's name or namespace. retry_after: the seconds that the server
+    asks to wait; None if it does not.
     """
 
     status: int
@@ -41,9 +42,8 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the API server is, and what proves who is who. All files are read anew when they are needed, since the
-    kubelet replaces them."""
+class ApiServer:
+    """Address and credentials of the API server. The files are read for each use, because the kubelet replaces them."""
 
     host: str
     port: int
@@ -52,10 +52,10 @@ class Place:
 
 
 class Api:
-    """Not for several threads at once."""
+    """Not thread-safe. All methods raise ApiError and UnreachableError. timeout: seconds for one answer."""
 
-    def __init__(self, place: Place, timeout: float = _TIMEOUT) -> None:
-        self._place = place
+    def __init__(self, server: ApiServer, timeout: float = _TIMEOUT) -> None:
+        self._server = server
         self._timeout = timeout
         self._connection: http.client.HTTPSConnection | None = None
 
@@ -64,23 +64,23 @@ class Api:
         return self._metadata("GET", _node(name), f"nodes/{name}")
 
     def merge(self, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Merge this into the node's metadata; what it is then."""
+        """Merge this into the node's metadata; returns the new metadata."""
         body = {"metadata": metadata}
         return self._metadata("PATCH", _node(name), f"nodes/{name}", body, "application/merge-patch+json")
 
     def patch(self, name: str, operations: list[dict[str, str]]) -> dict[str, Any]:
-        """Apply a JSON patch to the node; its metadata then."""
+        """Apply a JSON patch to the node; returns its new metadata."""
         return self._metadata("PATCH", _node(name), f"nodes/{name}", operations, "application/json-patch+json")
 
     def create_event(self, event: dict[str, Any]) -> None:
-        """Raises ApiError 409 if it exists."""
+        """Create an Event. Raises ApiError 409 if it exists."""
         namespace = event["metadata"]["namespace"]
         self._request("POST", f"/api/v1/namespaces/{namespace}/events", f"events in {namespace}", event)
 
     def watch_node(self, name: str, version: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Type (ADDED, MODIFIED, DELETED, BOOKMARK) and metadata, until the server ends it.
+        """Yields type (ADDED, MODIFIED, DELETED, BOOKMARK) and metadata until the server ends the watch.
 
-        Raises ApiError with 410 if it does not know the version any more.
+        Raises ApiError with status 410 if the version is too old.
         """
         query = {
             "watch": "1",
@@ -130,27 +130,27 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             if not fresh:
-                # the server may have closed a connection that was idle; all our requests may be repeated
+                # the server may have closed an idle connection; all requests can be repeated
                 return self._request(method, path, resource, body, kind, accept)
             raise UnreachableError(f"{type(error).__name__}: {error}") from error
         except ApiError:
-            self.close()  # a token that is refused may be another at the next attempt, and another server may answer
+            self.close()  # behind a load balancer the next connection may reach a server that accepts
             raise
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         try:
-            context = ssl.create_default_context(cafile=str(self._place.ca_file))
+            context = ssl.create_default_context(cafile=str(self._server.ca_file))
         except (OSError, ssl.SSLError) as error:
-            raise UnreachableError(f"{self._place.ca_file}: {error}") from error
-        return http.client.HTTPSConnection(self._place.host, self._place.port, timeout=timeout, context=context)
+            raise UnreachableError(f"{self._server.ca_file}: {error}") from error
+        return http.client.HTTPSConnection(self._server.host, self._server.port, timeout=timeout, context=context)
 
     def _send(
         self, connection: http.client.HTTPSConnection, method: str, path: str, accept: str, body: Any, kind: str
     ) -> http.client.HTTPResponse:
         try:
-            token = self._place.token_file.read_text(encoding="ascii").strip()
+            token = self._server.token_file.read_text(encoding="ascii").strip()
         except (OSError, ValueError) as error:
-            raise UnreachableError(f"{self._place.token_file}: {error}") from error
+            raise UnreachableError(f"{self._server.token_file}: {error}") from error
         headers = {"Accept": accept, "Authorization": f"Bearer {token}", "User-Agent": "nvidia-devplugin-agent"}
         if body is not None:
             headers["Content-Type"] = kind
@@ -158,7 +158,7 @@ class Api:
         return connection.getresponse()
 
     def close(self) -> None:
-        """End the connection; the next request makes another."""
+        """Close the connection; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -179,7 +179,7 @@ def _json(data: bytes) -> dict[str, Any]:
 
 
 def _error(response: http.client.HTTPResponse, verb: str, resource: str) -> ApiError:
-    """Of an answer that is no success: a Status object, or what a proxy before the API server says."""
+    """The error in a response: a Status object, or the text of a proxy in front of the API server."""
     text = response.read(65536)
     try:
         message = str(json.loads(text)["message"])

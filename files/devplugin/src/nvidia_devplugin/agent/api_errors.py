@@ -1,4 +1,4 @@
-"""What goes wrong with the API server, for the log: an event's name and what to do. Pure."""
+"""Errors of the API server for the log: an event's name and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ def explain(error: ApiError | UnreachableError) -> tuple[str, dict[str, object]]
         return "api_unreachable", {"error": error}
     fields: dict[str, object] = {"verb": error.verb, "resource": error.resource}
     if error.status == 401:
-        return "unauthorized", {**fields, "hint": "the API server does not accept the token; it is read anew each time"}
+        return "unauthorized", {
+            **fields,
+            "hint": "the API server does not accept the token; it is read again for each request",
+        }
     if error.status == 403:
         hint = "allow it to the agent's ServiceAccount, as the role device_plugin does, or switch the feature off"
         return "forbidden", {**fields, "error": error.message, "hint": hint}
@@ -23,7 +26,7 @@ def explain(error: ApiError | UnreachableError) -> tuple[str, dict[str, object]]
 
 
 CONFLICTS = (409, 422)
-"""Somebody else changed the object, or a test in a JSON patch failed."""
+"""Status codes: the object was changed meanwhile, or a test in a JSON patch failed."""
 
 HOPELESS = (400, 413, 422)
-"""The same request would be refused again."""
+"""Status codes: the same request would be refused again."""

@@ -1,7 +1,7 @@
 """The Events on the node. Pure.
 
-Their name is made from what they tell, so that the API server itself refuses to have one twice, and the right to
-create is enough. They are core/v1: every kubectl shows these in `describe node`, with their age.
+An Event's name is a hash of its content, so that the API server refuses duplicates and the right to create is enough.
+They are core/v1, which every kubectl shows in `describe node`.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from .state import Fault
+from .state import ReportedFault
 
 NAMESPACE = "default"
-"""Where the API server wants the Events of objects that have no namespace."""
+"""Where Events of objects without a namespace belong."""
 
 COMPONENT = "nvidia-device-plugin"
-_LONGEST = 1024  # the API server refuses a longer message
+_LONGEST = 1024  # characters of a message that the API server accepts
 
 
-def unhealthy(node: str, fault: Fault, now: str) -> dict[str, Any]:
+def unhealthy(node: str, fault: ReportedFault, now: str) -> dict[str, Any]:
     """A fault appeared. now: as 2026-08-01T12:00:00Z."""
     remedy = f". What to do: {fault.hint}" if fault.hint else ""
     text = f"{fault.subject} is unhealthy: {fault.message}{remedy} [{fault.code}]"
     return _event(node, "Warning", "GPUUnhealthy", text, now, f"{fault.uuid} {fault.code} {fault.since}")
 
 
-def healthy(node: str, fault: Fault, now: str) -> dict[str, Any]:
-    """What had this fault has none any more."""
+def healthy(node: str, fault: ReportedFault, now: str) -> dict[str, Any]:
+    """The GPU or MIG device that had this fault has recovered."""
     text = f"{fault.subject} is healthy again; it had: {fault.message} [{fault.code}]"
     return _event(node, "Normal", "GPUHealthy", text, now, f"{fault.uuid} {fault.code} {fault.since}")
 
 
 def acknowledged(node: str, name: str, problem: str | None, now: str) -> dict[str, Any]:
-    """An operator's annotation was carried out, or could not be."""
+    """An operator's acknowledgement was applied, or could not be for this problem."""
     if problem is None:
         return _event(node, "Normal", "GPUAcknowledged", f"GPU {name} was acknowledged", now, f"{name} {now}")
     text = f"GPU {name} was not acknowledged: {problem}"
@@ -40,7 +40,7 @@ def acknowledged(node: str, name: str, problem: str | None, now: str) -> dict[st
 
 
 def config_refused(node: str, reason: str, now: str) -> dict[str, Any]:
-    """The config that the node's label names cannot be used."""
+    """The config that the node's label names is refused."""
     return _event(node, "Warning", "DevicePluginConfigRefused", reason, now, f"{reason} {now}")
 
 
@@ -50,7 +50,7 @@ def _event(node: str, kind: str, reason: str, message: str, now: str, identity: 
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": f"{node[:200].rstrip('-.')}.{digest}", "namespace": NAMESPACE},
-        # the uid of a node in Events is its name: so kubelets write it, and kubectl looks for it
+        # in Events the uid of a node is its name: the kubelet writes it so, and kubectl selects by it
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
         "type": kind,
         "reason": reason,

@@ -1,4 +1,4 @@
-"""What the daemon says of itself, as plain frozen values. Pure."""
+"""The daemon's state as the agent sees it: plain frozen values. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _FIELDS = ("uuid", "index", "code", "message", "hint", "severity", "since")
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A fault of one GPU or MIG device. uuid: empty if it concerns the driver, and so all GPUs.
+class ReportedFault:
+    """A fault of one GPU or MIG device. uuid: empty for a fault of the driver, which concerns all GPUs.
 
-    since: when the daemon saw it first, as 2026-08-01T12:00:00Z. severity: transient, fatal or reported.
+    since: when the daemon first saw it, as 2026-08-01T12:00:00Z. severity: transient, fatal or reported.
     """
 
     uuid: str
@@ -27,12 +27,12 @@ class Fault:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same fault as another."""
+        """Identifies the fault."""
         return self.uuid, self.code
 
     @property
     def subject(self) -> str:
-        """What it concerns, for people."""
+        """The GPU, MIG device or driver that has the fault, for people."""
         if not self.uuid:
             return "NVIDIA driver"
         kind = "MIG device" if self.uuid.startswith("MIG-") else "GPU"
@@ -40,34 +40,34 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class State:
-    """One state. faults, labels: None while the daemon does not know them. config: the name of the one in force.
+class DaemonState:
+    """faults, labels: None while the daemon does not know them. config: the name of the config in force.
 
-    refused: what is wrong with the config that should be in force.
+    refused: why the config that should be in force is refused.
     """
 
     version: int
-    faults: tuple[Fault, ...] | None = None
+    faults: tuple[ReportedFault, ...] | None = None
     labels: Mapping[str, str] | None = None
     config: str | None = None
     refused: str | None = None
 
 
-def fault_of(entry: Any) -> Fault:
-    """A fault from JSON; what is not known is left out. Raises ValueError."""
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("uuid", "code", "message")):
+def parse_fault(entry: Any) -> ReportedFault:
+    """A fault from JSON; unknown fields are ignored. Raises ValueError."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in _FIELDS[:4]):
         raise ValueError(f"not a fault: {entry!r}")
-    return Fault(**{name: str(entry[name]) for name in _FIELDS if name in entry})
+    return ReportedFault(**{name: str(entry[name]) for name in _FIELDS if name in entry})
 
 
-def parse(text: str) -> State:
-    """The daemon's line. Raises ValueError."""
+def parse_state(text: str) -> DaemonState:
+    """The state from the daemon's line of JSON. Raises ValueError."""
     content = json.loads(text)
     try:
         labels, faults = content["labels"], content["faults"]
-        return State(
+        return DaemonState(
             version=int(content["version"]),
-            faults=None if faults is None else tuple(fault_of(entry) for entry in faults),
+            faults=None if faults is None else tuple(parse_fault(entry) for entry in faults),
             labels=None if labels is None else {str(key): str(value) for key, value in labels.items()},
             config=content["config"]["name"],
             refused=content["config"]["refused"],

@@ -1,6 +1,6 @@
-"""Which config file applies: the one that is named, or one of several in a directory by the label of the node.
+"""Which config file applies: one that is given, or one of several in a directory, chosen by a label of the node.
 
-The rules of choice are those of the config manager of NVIDIA's plugin; what ends that with an error is an error here.
+The rules are those of the config manager of NVIDIA's plugin; what it ends with an error for is an error here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from pathlib import Path
 
 from .. import atomic_write
 from ..log import Logger
-from .checks import ConfigError
-from .settings import Config
+from .checks import LONGEST_SHOWN, MOST_TOLD, ConfigError
+from .table import NODE_LABEL, Config
 
 log = Logger("configs")
 
-NODE_LABEL = "nvidia.com/device-plugin.config"
 LONGEST = 1 << 20
 """What a ConfigMap holds at most, in bytes."""
 
@@ -38,13 +37,13 @@ class Source:
 
     @classmethod
     def of(cls, config: Config) -> Source | None:
-        """What the settings name; None if there is nothing to follow. A pipe can be read but once, at start."""
+        """Where the settings say; None if there is nothing to follow. A pipe can be read only once, at start."""
         if config.config_directory is None and (config.config_file is None or config.config_file.is_fifo()):
             return None
         return cls(config.config_file, config.config_directory, config.default_config, config.fallback_strategies)
 
     def read(self, label: str) -> tuple[str, bytes]:
-        """The name that applies (empty for the empty config) and the file's content. Raises ConfigError."""
+        """The name of the config that applies (empty for the empty config), and its content. Raises ConfigError."""
         if self.directory is None:
             assert self.file is not None  # noqa: S101 for the type checker
             return str(self.file), read(self.file)
@@ -53,8 +52,9 @@ class Source:
 
 
 def names(directory: Path) -> frozenset[str]:
-    """The config files in a volume of a ConfigMap, whose own files begin with two dots. Raises ConfigError."""
+    """The config files in the volume of a ConfigMap. Raises ConfigError."""
     try:
+        # the volume's own entries begin with two dots
         found = [entry for entry in directory.iterdir() if not entry.name.startswith("..") and not entry.is_dir()]
     except OSError as error:
         raise ConfigError(f"config directory {directory}: {error.strerror or error}") from error
@@ -62,16 +62,18 @@ def names(directory: Path) -> frozenset[str]:
 
 
 def pick(label: str, known: Collection[str], default: str = "", fallbacks: Sequence[str] = ()) -> str:
-    """The name of the config that applies; empty for the empty one. Raises ConfigError.
+    """The name of the config that applies; empty for the empty config. Raises ConfigError.
 
     label: the value of the node's label; empty if it has none.
     """
     if not known:
         raise ConfigError("there are no configs to choose from")
-    listed = ", ".join(sorted(known))
-    for wanted, whence in ((label, f"the node's label {NODE_LABEL}"), (default, "--default-config")):
+    more = [f"and {len(known) - MOST_TOLD} more"] if len(known) > MOST_TOLD else []
+    listed = ", ".join([name[:LONGEST_SHOWN] for name in sorted(known)[:MOST_TOLD]] + more)
+    for wanted, origin in ((label, f"the node's label {NODE_LABEL}"), (default, "--default-config")):
         if wanted and wanted not in known:
-            raise ConfigError(f"{whence} names the config {wanted}, which does not exist; there are: {listed}")
+            name = wanted[:LONGEST_SHOWN]
+            raise ConfigError(f"{origin} names the config {name}, which does not exist; there are: {listed}")
         if wanted:
             return wanted
     for fallback in fallbacks:
@@ -83,12 +85,12 @@ def pick(label: str, known: Collection[str], default: str = "", fallbacks: Seque
             return ""
     raise ConfigError(
         f"the node has no label {NODE_LABEL}, there is no --default-config, and of the fallback strategies "
-        f"({', '.join(fallbacks) or 'none'}) none fits; there are: {listed}"
+        f"({', '.join(fallbacks) or 'none'}) none applies; there are: {listed}"
     )
 
 
 def read(path: Path) -> bytes:
-    """The content of a file, or of a device such as /dev/null, without ever waiting for it. Raises ConfigError."""
+    """The content of a file, or of a device such as /dev/null. Never blocks. Raises ConfigError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -109,8 +111,10 @@ def read(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a restart of the daemon must not forget. label: the node's last known; data: the last config that was right,
-    of that name."""
+    """What a restart of the daemon must not forget.
+
+    label: the last known value of the node's label. name, data: the last config that was valid.
+    """
 
     label: str
     name: str
@@ -118,20 +122,20 @@ class Choice:
 
 
 class ChoiceFile:
-    """Remembers a Choice beside the kubelet's socket. Nothing here raises: a daemon that cannot write goes on."""
+    """Stores a Choice beside the kubelet's socket. Nothing here raises: a daemon that cannot write continues."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "config.json"
         self._kept: Choice | None = None
 
     def recall(self) -> Choice | None:
-        """The last choice; None if there is no file, or one that cannot be understood."""
+        """The last choice; None if there is no file, or an unreadable one."""
         atomic_write.sweep(self._path)
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             label, name, text = content["label"], content["name"], content["data"]
             if not all(isinstance(value, str) for value in (label, name, text)):
-                raise TypeError("a value is no string")
+                raise TypeError("a value is not a string")
             self._kept = Choice(label, name, text.encode("utf-8", "surrogateescape"))
         except FileNotFoundError:
             return None
@@ -141,7 +145,7 @@ class ChoiceFile:
         return self._kept
 
     def keep(self, choice: Choice) -> None:
-        """Write it down if it is another than before."""
+        """Store `choice` if it differs from the last."""
         if choice == self._kept:
             return
         text = json.dumps(

@@ -25,7 +25,10 @@ POLL_SECONDS = 2.0
 
 _SETTLE_SECONDS = 0.1  # a program that writes a file in place truncates it first
 
-_AT_START = {"fail_on_init_error": "flags.failOnInitError"}
+_AT_START = {
+    "fail_on_init_error": "flags.failOnInitError",
+    "container_driver_root": "flags.plugin.containerDriverRoot",
+}
 """Settings of the file that concern the start alone; whatever else cannot change has no place in the file."""
 
 

@@ -1,1 +1,1 @@
-"""The control socket: what an operator and the agent ask and tell the daemon."""
+"""The control socket, and the state that the daemon reports over it."""

@@ -1,9 +1,7 @@
-"""What others ask and tell the daemon, through a socket: an operator with `nvidia-devplugin ack GPU`, and the agent,
-which speaks with the Kubernetes API.
+"""The control socket, for the command line (`nvidia-devplugin ack GPU`) and the agent.
 
-One line asks, one answers (`ok …` or `error …`): `ack GPU`, `config NAME`, `state` (one line of JSON), `watch VERSION`
-(the same, as soon as its version is another). Only root can open the socket beside the kubelet's; the one in a
-directory that a pod's containers share also who has that directory's group.
+A client sends one line, a verb and its argument, and gets one line: `ok …` or `error …`. Only root can open the socket
+beside the kubelet's. The one in a directory that the pod's containers share is open to that directory's group too.
 """
 
 from __future__ import annotations
@@ -20,30 +18,31 @@ from ..sockets import CONTROL_SOCKET, ask_line, bound, is_listening
 log = Logger("control")
 
 RECHECK_SECONDS = 10.0
-"""How often it is looked whether the socket is still there: somebody may remove its directory."""
+"""How often the socket is checked, in seconds: its directory may be removed."""
 
 _READ_SECONDS = 5.0
 _LONGEST = 256
 
 
 def directory(kubelet_socket: Path) -> Path:
-    """Where the daemon keeps what is its own. Short, since a socket's path has 107 bytes at most."""
+    """The daemon's own directory. The name is short, because a socket's path has at most 107 bytes."""
     return kubelet_socket.parent / "nvidia.d"
 
 
 Verb = Callable[[str], Any]
-"""Takes the rest of the line; the answer in one line, or an awaitable of it. Raises ValueError."""
+"""A handler: takes the rest of the line, returns the answer (one line) or an awaitable of it. Raises ValueError."""
 
 
 def path(where: Path) -> Path:
-    """The socket in the daemon's directory, or in the shared one."""
+    """The path of the socket in the directory `where`."""
     return where / CONTROL_SOCKET
 
 
 class Control:
-    """Serves the socket. verbs: by a line's first word.
+    """Serves the control socket.
 
-    shared: `where` is somebody else's directory; whoever has its group may speak as well.
+    where: its directory. verbs: handlers by the first word of a line. shared: `where` is not the daemon's directory,
+    and its group may open the socket too.
     """
 
     def __init__(self, where: Path, verbs: Mapping[str, Verb], shared: bool = False) -> None:
@@ -52,7 +51,7 @@ class Control:
         self._shared = shared
 
     async def run(self) -> None:
-        """Until cancelled. What cannot be served is said in the log and tried again: GPUs do not depend on it."""
+        """Serve until cancelled. Errors are logged and retried: the GPUs do not depend on the socket."""
         while True:
             try:
                 await self._serve()
@@ -65,7 +64,7 @@ class Control:
             raise OSError(f"another daemon listens on {self._path}")
         if not self._shared:
             if not self._path.parent.parent.is_dir():
-                return  # no kubelet was ever here; it makes the directory
+                return  # the kubelet, which has not run yet, creates the directory
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._answer, sock=bound(self._path, self._shared), limit=_LONGEST)
@@ -77,7 +76,7 @@ class Control:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
                 if not self._shared:
-                    self._path.parent.rmdir()  # unless faults are remembered there
+                    self._path.parent.rmdir()  # fails if faults are stored there
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -101,9 +100,8 @@ class Control:
 
 
 def ask(where: Path, line: str, seconds: float = 5.0) -> str:
-    """Tell the daemon `line`; what it answers. Raises ValueError with what it has against it, OSError if there is none.
+    """Send `line` to the daemon whose socket is in `where`; returns its answer.
 
-    `ack GPU`: this GPU is fit again; its uuid. `config NAME`: the node's label has this value, or, without a name, the
-    node has no such label; the name of the config that is in force.
+    Raises ValueError with the reason if the daemon refuses, OSError if none answers within `seconds`.
     """
     return ask_line(path(where), line, seconds)

@@ -1,6 +1,6 @@
-"""What the daemon tells whoever asks for its state: faults, labels and config, as JSON with a version that grows.
+"""The daemon's state for the control socket: faults, labels and config, as JSON with a version that grows.
 
-Nothing is put together before somebody asks: a daemon without an agent beside it does none of this.
+It is computed on request: a daemon without an agent does none of this.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ..health.state import HealthState
 from ..model import Fault, Gpu
 
 LONGEST_WATCH_SECONDS = 30.0
-"""How long `watch` waits for a change before it answers the same again."""
+"""How long `watch` waits for a change before it answers with the same state, in seconds."""
 
 ALL_GPUS = ""
-"""Stands for the uuid of a fault that concerns the driver, and so all GPUs."""
+"""In place of the UUID, for a fault of the driver, which concerns all GPUs."""
 
 
 def entries(health: HealthState, gpus: Sequence[Gpu]) -> list[dict[str, str]]:
-    """The faults, each with the GPU or MIG device that it was found on: once, whatever else it concerns.
+    """The faults, one entry for each GPU or MIG device that has one.
 
-    severity: transient (heals by itself), fatal (waits for a reset or an operator) or reported (holds while the driver
-    says so). A fault's text has its meaning, and after a semicolon what to do.
+    severity: transient (heals by itself), fatal (until a reset or an operator's acknowledgement) or reported (as long
+    as the driver reports it). A fault's text is split at its first semicolon into message and hint.
     """
     indices = {gpu.uuid: str(gpu.index) for gpu in gpus}
     indices.update((mig.uuid, f"{gpu.index}:{mig.index}") for gpu in gpus for mig in gpu.mig)
@@ -50,7 +50,10 @@ def _entry(uuid: str, index: str, fault: Fault, severity: str) -> dict[str, str]
 
 
 class Status:
-    """faults, labels, config: what to tell at this moment; None for what is not known (yet), or not followed."""
+    """The state for the verbs `state` and `watch`.
+
+    faults, labels, config: return the current values; None for what is not known yet. clock: seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -64,30 +67,30 @@ class Status:
         self._config = config
         self._clock = clock
         self._since: dict[tuple[str, str], str] = {}
-        self._told: dict[str, Any] | None = None
-        # a daemon that starts anew must not seem to say what the one before it said
+        self._state: dict[str, Any] | None = None
+        # a restarted daemon must not use a version that the previous one used
         self._version = int(clock() * 1000)
         self._changed = asyncio.Event()
 
     def touch(self) -> None:
-        """Something may have changed."""
+        """Wake the watchers, because something may have changed."""
         self._changed.set()
 
     def state(self, rest: str = "") -> str:
-        """One line of JSON: version, labels, faults and config. Raises ValueError for any `rest`."""
+        """One line of JSON: version, labels, faults and config. Raises ValueError if `rest` is not empty."""
         if rest:
-            raise ValueError("state takes nothing")
-        return json.dumps({"version": self._look(), **(self._told or {})}, separators=(",", ":"))
+            raise ValueError("state takes no argument")
+        return json.dumps({"version": self._refresh(), **(self._state or {})}, separators=(",", ":"))
 
     async def watch(self, rest: str, seconds: float = LONGEST_WATCH_SECONDS) -> str:
-        """As state(), as soon as its version is another than `rest`, or after so many seconds.
+        """The same as soon as the version differs from `rest`, or after `seconds`.
 
-        Raises ValueError if `rest` is no number.
+        Raises ValueError if `rest` is not a number.
         """
         if not rest.isascii() or not rest.isdigit():
-            raise ValueError("watch expects the version that is known")
+            raise ValueError("watch expects the version that the client has")
         until = asyncio.get_running_loop().time() + seconds
-        while self._look() == int(rest):
+        while self._refresh() == int(rest):
             self._changed.clear()
             left = until - asyncio.get_running_loop().time()
             try:
@@ -96,8 +99,8 @@ class Status:
                 break
         return self.state()
 
-    def _look(self) -> int:
-        """The version of what there is to tell now."""
+    def _refresh(self) -> int:
+        """Compute the state; returns its version, which grows if the state has changed."""
         faults = self._faults()
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         if faults is not None:
@@ -105,12 +108,12 @@ class Status:
             self._since = {key: self._since.get(key, at) for key, at in kept.items()}
             faults = [{**entry, "since": self._since[entry["uuid"], entry["code"]]} for entry in faults]
         labels = self._labels()
-        told = {
+        state = {
             "labels": None if labels is None else dict(labels),
             "faults": faults,
             "config": dict(self._config()),
         }
-        if told != self._told:
-            self._told = told
+        if state != self._state:
+            self._state = state
             self._version += 1
         return self._version

@@ -18,6 +18,8 @@ MOUNTED_DEVICES = "/var/run/nvidia-container-devices"
 
 IMEX_NODES = "/dev/nvidia-caps-imex-channels"
 CDI_NAME = "nvidia-device-plugin"
+REQUIRED_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+WSL_NODE = "/dev/dxg"
 CONTROL_NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 
 
@@ -113,9 +115,9 @@ def _check_sharing(chosen: Sequence[AdvertisedDevice], config: Config, single_re
         owners.setdefault(device.gpu.uuid, []).append(device)
     twice = [of for of in owners.values() if len(of) > 1]
     if twice:
-        pairs = (f"{listed(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
+        told = (f"{listed(device.id for device in of)} are on GPU {of[0].gpu.index}" for of in twice)
         raise TooManyError(
-            f"{listed(pairs, '; ', 800)}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
+            f"{listed(told, '; ', 800)}: this node gives no container two devices of one GPU (kubegpu.distinctGpus); "
             f"ask for fewer, or wait until {len(chosen)} GPUs have a free one"
         )
 
@@ -190,16 +192,36 @@ def _digest(chosen: Sequence[AdvertisedDevice]) -> str:
 def _device_nodes(
     devices: Sequence[AdvertisedDevice], channels: Sequence[str], dev_root: str, exists: Callable[[str], bool]
 ) -> tuple[DeviceNode, ...]:
-    """The control nodes as far as they exist, and each GPU's own, always: without it the container must not start.
+    """The control nodes, and each GPU's own. Raises AllocationError where the container would get too little.
 
     A MIG device needs those of its GPU instance and compute instance as well. Host paths are below `dev_root`, as in
     NVIDIA's plugin.
     """
-    paths = [path for path in CONTROL_NODES if exists(path)]
-    paths += [f"/dev/nvidia{device.gpu.minor}" for device in devices]
-    paths += [
-        f"/dev/nvidia-caps/nvidia-cap{cap}" for device in devices if device.mig for cap in device.mig.capabilities
-    ]
+    if exists(WSL_NODE) and all(device.gpu.minor is None for device in devices):
+        paths = [WSL_NODE]
+    else:
+        missing = [path for path in REQUIRED_NODES if not exists(path)]
+        if missing:
+            raise AllocationError(
+                f"passDeviceSpecs: the plugin's container has no {listed(missing)}: its NVIDIA_DRIVER_CAPABILITIES "
+                "must contain compute and utility, and the module nvidia_uvm must be loaded on the node"
+            )
+        paths = [path for path in CONTROL_NODES if exists(path)]
+        for device in devices:
+            paths += _own_nodes(device)
     paths += [f"{IMEX_NODES}/channel{channel}" for channel in channels]
     root = PurePosixPath(dev_root)
     return tuple(DeviceNode(path, str(root / path.lstrip("/"))) for path in dict.fromkeys(paths))
+
+
+def _own_nodes(device: AdvertisedDevice) -> list[str]:
+    """The nodes of a GPU, and those of its MIG device. Raises AllocationError where their numbers are not known."""
+    if device.gpu.minor is None:
+        raise AllocationError(f"passDeviceSpecs: the driver gives no minor number of GPU {device.index}")
+    if device.mig and not device.mig.capabilities:
+        raise AllocationError(
+            f"passDeviceSpecs: the capabilities of MIG device {device.index} are not known: "
+            "/proc/driver/nvidia-caps/mig-minors cannot be read in the plugin's container"
+        )
+    capabilities = device.mig.capabilities if device.mig else ()
+    return [f"/dev/nvidia{device.gpu.minor}", *(f"/dev/nvidia-caps/nvidia-cap{number}" for number in capabilities)]

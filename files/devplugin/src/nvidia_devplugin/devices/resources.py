@@ -61,6 +61,11 @@ def selected(gpu: Gpu, rules: Rules) -> bool:
 
 def _named(gpus: Sequence[Gpu], rules: Rules, problems: list[str]) -> Iterator[tuple[str, AdvertisedDevice]]:
     """Devices as they are before sharing, each with its resource's name."""
+    if rules.mig_strategy != "none":
+        problems += [
+            f"GPU {gpu.index} is not offered: its MIG mode cannot be read" for gpu in gpus if gpu.mig_enabled is None
+        ]
+        gpus = [gpu for gpu in gpus if gpu.mig_enabled is not None]
     split = [gpu for gpu in gpus if gpu.mig_enabled] if rules.mig_strategy != "none" else []
     if rules.mig_strategy == "single" and split:
         wrong = not_uniform(gpus, split)

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..model import Fault
-
-IGNORE, TRANSIENT, FATAL = "ignore", "transient", "fatal"
-SEVERITIES = (IGNORE, TRANSIENT, FATAL)
+from ..model import FATAL, IGNORE, SEVERITIES, TRANSIENT, Fault
 
 _TABLE = Path(__file__).with_name("xids.tsv")
 _NUMBER = re.compile("[0-9]{1,19}")
@@ -112,6 +109,11 @@ class Policy:
         table = read_table(_TABLE.read_text(encoding="utf-8"))
         lists = parse_xid_list(disabled), parse_xid_list(enabled)
         return cls(table, *lists, severities or {}, ignored, recovery or Recovery())
+
+    @property
+    def checks_disabled(self) -> bool:
+        """Whether the environment turns off all checks: only XIDs that it enables count then, as in NVIDIA's plugin."""
+        return self.disabled.everything and not self.enabled.everything
 
     def severity(self, code: int) -> str:
         """ignore, transient or fatal. An XID that nobody knows is fatal."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..model import Fault
-from .policy import FATAL, TRANSIENT, Recovery
+from ..model import FATAL, TRANSIENT, Fault
+from .policy import Recovery
 
 FLAPPING = "flapping"
 

@@ -9,10 +9,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..model import DriverGone, DriverUpdate, EccEvent, Fault, Inventory, MigDevice, Topology, XidEvent
+from ..model import (
+    FATAL,
+    IGNORE,
+    DriverGone,
+    DriverUpdate,
+    EccEvent,
+    Fault,
+    Inventory,
+    MigDevice,
+    Topology,
+    XidEvent,
+)
 from . import recovery
-from .policy import FATAL, IGNORE, Policy
+from .policy import Policy
 from .recovery import Record
+from .vitals import examine, is_hot
 
 
 @dataclass(frozen=True)
@@ -22,7 +34,9 @@ class HealthState:
     known: the uuids seen so far, so that a GPU that vanishes stays advertised, as unhealthy.
     records: by uuid of GPU or MIG device; who has none never had a fault.
     mig: each GPU's MIG devices, for events that name an instance.
-    removed: GPUs that left the bus while all others could be read: when they are back, they were initialised anew.
+    removed: GPUs that left the bus while all others could be read: when they are back, the driver has initialised them
+    again.
+    hot: GPUs that reached their shutdown temperature and have not cooled down since.
     """
 
     known: tuple[str, ...] = ()
@@ -30,6 +44,7 @@ class HealthState:
     records: Mapping[str, Record] = field(default_factory=dict)
     mig: Mapping[str, tuple[MigDevice, ...]] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()
+    hot: frozenset[str] = frozenset()
 
     def fault(self, uuid: str) -> Fault | None:
         """Why the GPU is unhealthy; None if it is healthy. What concerns all comes first."""
@@ -40,13 +55,6 @@ class HealthState:
         instances = (device.uuid for devices in self.mig.values() for device in devices)
         named = {uuid: fault for uuid in instances if (fault := self.records.get(uuid, recovery.HEALTHY).fault)}
         return {uuid: fault for uuid in self.known if (fault := self.fault(uuid)) is not None} | named
-
-    @property
-    def recovering(self) -> bool:
-        """Whether something heals at the next check: the driver is then to be asked even if nothing changes."""
-        if self.driver is not None:
-            return True
-        return any(record.severity and record.severity != FATAL for record in self.records.values())
 
 
 def update(state: HealthState, policy: Policy, news: DriverUpdate, now: float = 0.0) -> HealthState:
@@ -62,7 +70,7 @@ def update(state: HealthState, policy: Policy, news: DriverUpdate, now: float = 
     if isinstance(news, Topology):
         return state
     if isinstance(news, EccEvent):
-        if ECC_DOUBLE_BIT in policy.ignored:
+        if policy.checks_disabled or ECC_DOUBLE_BIT in policy.ignored:
             return state
         return _hit(state, policy, news, Fault(ECC_DOUBLE_BIT, _ECC_MESSAGE), FATAL, now)
     severity = policy.severity(news.xid)
@@ -97,22 +105,26 @@ def _checked(state: HealthState, policy: Policy, news: Inventory, now: float) ->
     # a GPU that vanished keeps the instances that it had
     mig = {**state.mig, **{gpu.uuid: gpu.mig for gpu in news.gpus}}
     reported = {uuid: _LOST for uuid in known if uuid not in present}
+    hot = frozenset(uuid for uuid, vitals in news.vitals if is_hot(vitals, uuid in state.hot))
+    found = {uuid: fault for uuid, vitals in news.vitals if (fault := examine(vitals, uuid in hot)) is not None}
+    if not policy.checks_disabled:
+        reported.update((uuid, fault) for uuid, fault in found.items() if fault.code not in policy.ignored)
     reported.update((uuid, fault) for uuid, fault in news.faults if fault.code not in policy.ignored)
     gone = {device.uuid for devices in state.mig.values() for device in devices}
     gone -= {device.uuid for devices in mig.values() for device in devices}
-    anew = set(state.removed & present)
-    anew |= {device.uuid for uuid in anew for device in mig.get(uuid, ())}
+    back = set(state.removed & present)
+    back |= {device.uuid for uuid in back for device in mig.get(uuid, ())}
     records = {}
     for uuid in {*state.records, *reported}:
         record = state.records.get(uuid, recovery.HEALTHY)
         if uuid in gone:
-            continue  # a MIG device that was destroyed; if one comes again under its name, it is a new one
-        if uuid in anew:
+            continue  # a MIG device that was destroyed; one that comes later under its name is new
+        if uuid in back:
             record = recovery.reset(record, now)
         records[uuid] = recovery.check(record, reported.get(uuid), policy.recovery, now)
     # one that cannot be read may only look as if it had left
     left = frozenset() if news.unreadable else frozenset(known) - present
-    return HealthState(known, None, records, mig=mig, removed=(state.removed - present) | left)
+    return HealthState(known, None, records, mig=mig, removed=(state.removed - present) | left, hot=hot)
 
 
 def _hit(

@@ -6,9 +6,7 @@ ECC counters and a recommended action when the GPU was reset.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ..model import Fault
+from ..model import Fault, Vitals
 
 # nvmlDeviceGpuRecoveryAction_t in nvml.h; what is not listed (none, an IMEX domain's recovery) is not about this GPU
 _ACTIONS = {
@@ -20,46 +18,16 @@ _ACTIONS = {
     7: Fault("reboot_required", "the driver asks for a reboot of the whole system because of this GPU"),
 }
 
-CODES = (
-    "row_remap_failed",
-    "row_remap_pending",
-    "page_retirement_pending",
-    "ecc_double_bit",
-    "reset_required",
-    "reboot_required",
-    "thermal_shutdown",
-)
-"""Codes of these faults: those that the config may tell to ignore."""
 
-
-@dataclass(frozen=True)
-class Vitals:
-    """What one GPU says; None for what it does not. Degrees Celsius.
-
-    uncorrected: ECC errors that could not be corrected since the driver was loaded or the GPU reset.
-    was_hot: it was over the shutdown temperature and has not been below the slowdown temperature since.
-    """
-
-    row_remap_failed: int | None = None
-    row_remap_pending: int | None = None
-    page_retirement_pending: int | None = None
-    recovery_action: int | None = None
-    uncorrected: int | None = None
-    temperature: int | None = None
-    shutdown_at: int | None = None
-    slowdown_at: int | None = None
-    was_hot: bool = False
-
-
-def hot(vitals: Vitals) -> bool:
+def is_hot(vitals: Vitals, was_hot: bool) -> bool:
     """Whether it is too hot to be given work: from the shutdown temperature until it is below the slowdown one."""
     if not vitals.shutdown_at or vitals.temperature is None:
-        return vitals.was_hot  # a sensor that says nothing does not cool a GPU down
-    return vitals.temperature >= (vitals.slowdown_at or vitals.shutdown_at if vitals.was_hot else vitals.shutdown_at)
+        return was_hot  # a sensor that says nothing does not cool a GPU down
+    return vitals.temperature >= (vitals.slowdown_at or vitals.shutdown_at if was_hot else vitals.shutdown_at)
 
 
-def examine(vitals: Vitals) -> Fault | None:
-    """The worst of what is wrong; None if nothing is."""
+def examine(vitals: Vitals, hot: bool = False) -> Fault | None:
+    """The worst of what is wrong with a GPU; None if nothing is. hot: what is_hot() says."""
     if vitals.row_remap_failed == 1:
         return Fault("row_remap_failed", "a row of its memory could not be remapped; have the GPU examined")
     if vitals.recovery_action in _ACTIONS:
@@ -72,6 +40,6 @@ def examine(vitals: Vitals) -> Fault | None:
         return Fault("row_remap_pending", "a row of its memory is to be remapped at the next reset; reset the GPU")
     if vitals.page_retirement_pending == 1:
         return Fault("page_retirement_pending", "memory pages are to be retired at the next reset; reset the GPU")
-    if hot(vitals):
+    if hot:
         return Fault("thermal_shutdown", "it reached its shutdown temperature; check cooling and airflow")
     return None

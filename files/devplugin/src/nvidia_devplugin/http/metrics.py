@@ -1,21 +1,28 @@
-"""What Prometheus is told. Counted while it happens, gathered only when somebody asks.
+"""The metrics of the daemon, for Prometheus.
 
-Nothing here runs between two scrapes, and no scrape holds up the kubelet's calls: what has to be asked for elsewhere
-(the kubelet's PodResources, NVML's telemetry) is awaited, with a limit, and its failure is a metric of its own.
+Events are counted when they happen; everything else is read when Prometheus scrapes. Sources that may block (the
+kubelet's PodResources API, NVML) are awaited first, with a time limit, so a scrape never delays the kubelet's calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ..kubelet.pod_resources import Held, PodResourcesError
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
 from ..kubelet.stats import BOUNDS, CallStats, Histogram, RegistrationStats
 from ..log import Logger
 from ..model import (
@@ -30,17 +37,20 @@ from ..model import (
     XidEvent,
     fault_of,
 )
-from ..nvml.telemetry import Reading, TelemetryError
-from .exposition import Family, Sample, render
+
+if TYPE_CHECKING:
+    from ..kubelet.pod_resources import Held
+    from ..nvml.telemetry import Reading
 
 log = Logger("metrics")
 
 PREFIX = "nvidia_devplugin"
 _ASK_SECONDS = 2.0
+_T = TypeVar("_T")
 
 
-class ResourcePlugin(Protocol):
-    """One resource as it is served now."""
+class ServedResource(Protocol):
+    """The state of one resource that the daemon serves."""
 
     @property
     def name(self) -> str:
@@ -52,15 +62,15 @@ class ResourcePlugin(Protocol):
 
     @property
     def faults(self) -> Mapping[str, Fault]:
-        """The faults by uuid of GPU or MIG device."""
+        """The faults by the UUID of the GPU or MIG device."""
 
     @property
     def registered(self) -> bool:
-        """Whether the kubelet that runs now knows it."""
+        """Whether the resource is registered with the running kubelet."""
 
     @property
     def streams(self) -> int:
-        """How many ListAndWatch streams are open."""
+        """The number of open ListAndWatch streams."""
 
     @property
     def calls(self) -> CallStats:
@@ -71,52 +81,58 @@ class ResourcePlugin(Protocol):
         """The registrations so far."""
 
 
-class Settings(Protocol):
-    """The config file that is followed."""
+class ConfigStatus(Protocol):
+    """Which config is in force."""
 
     @property
     def name(self) -> str | None:
-        """What is in force: its name or path, empty for the empty config; None if nothing is yet."""
+        """Name or path of the config in force, empty for the empty config; None before the first one."""
 
     @property
     def refused(self) -> str | None:
-        """What is wrong with what should be in force; None if that is in force."""
+        """Why the config that should be in force is refused; None if it is in force."""
 
     @property
     def outcomes(self) -> Mapping[str, int]:
-        """How often something was applied and refused."""
+        """How many configs were applied and refused."""
 
 
-class Metrics:
-    """Counts what comes from the driver, and answers scrapes.
+class Metrics(Collector):
+    """Counts the driver's events and renders the metrics.
 
-    members: the resources that are served. held: who holds which device; None if that is not asked.
-    readings: the GPUs' telemetry; None if it is off. settings: the config that is followed; None if none is.
+    version: the daemon's. resources: returns the resources that are served. pod_devices: lists the devices that pods
+    hold, within the given seconds; None to leave them out. readings: the same for the telemetry of the GPUs.
+    config: the config in force; None if the daemon follows none.
     """
 
     def __init__(
         self,
         version: str,
-        members: Callable[[], Iterable[ResourcePlugin]],
-        held: Callable[[float], Awaitable[list[Held]]] | None = None,
+        resources: Callable[[], Iterable[ServedResource]],
+        pod_devices: Callable[[float], Awaitable[list[Held]]] | None = None,
         readings: Callable[[float], Awaitable[list[Reading]]] | None = None,
-        settings: Settings | None = None,
+        config: ConfigStatus | None = None,
     ) -> None:
         self._version = version
-        self._settings = settings
-        self._members = members
-        self._held = held
-        self._readings = readings
+        self._resources = resources
+        self._ask_pods = pod_devices
+        self._ask_readings = readings
+        self._config = config
+        self._pods: list[Held] | None = None
+        self._readings: list[Reading] | None = None
         self._driver_version = ""
         self._driver_fault: Fault | None = None
         self._driver_known = False
         self._xids: Counter[tuple[str, int]] = Counter()
         self._ecc: Counter[str] = Counter()
         self._updates = Histogram()
-        self._said: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def saw(self, update: DriverUpdate, seconds: float) -> None:
-        """Count an update from the driver that took `seconds` to be published."""
+        """Count an update from the driver. seconds: the time until the daemon had published it."""
         self._updates.observe(seconds)
         if isinstance(update, XidEvent):
             self._xids[update.uuid or "", update.xid] += 1
@@ -127,199 +143,170 @@ class Metrics:
         elif isinstance(update, DriverGone):
             self._driver_fault, self._driver_known = update.fault, True
 
-    async def scrape(self) -> str:
-        """The whole page."""
-        members = list(self._members())
-        families = [*self._own(), *_of_members(members)]
-        if self._held is not None:
-            families += await self._pods(members, self._held)
-        if self._readings is not None:
-            families += await self._telemetry(self._readings)
-        return render([*families, *_process()])
+    async def scrape(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type. accept: the Accept header, which may ask for OpenMetrics."""
+        pods, readings = await asyncio.gather(
+            self._ask("pod_resources_unavailable", self._ask_pods),
+            self._ask("telemetry_unavailable", self._ask_readings),
+        )
+        self._pods, self._readings = pods, readings
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # the library's answer to a version that is no number
+            encode, content_type = choose_encoder("")
+        return encode(self._registry), content_type
 
-    def _own(self) -> Iterable[Family]:
-        yield _info("build", "The device plugin itself.", version=self._version)
-        if self._settings is not None:
-            yield from _of_settings(self._settings)
+    async def _ask(self, event: str, source: Callable[[float], Awaitable[list[_T]]] | None) -> list[_T] | None:
+        """The source's answer, None if it fails. The failure is logged as `event` when it begins or changes."""
+        if source is None:
+            return None
+        answer, problem = None, ""
+        try:
+            answer = await asyncio.wait_for(source(_ASK_SECONDS), _ASK_SECONDS + 1)
+        except Exception as error:  # whatever fails there, the other metrics must be served
+            problem = str(error) or "no answer"
+            if self._failures.get(event) != problem:
+                log.warning(event, error=problem)
+        self._failures[event] = problem
+        return answer
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics but those of the process. scrape() has asked the slow sources before."""
+        yield InfoMetricFamily(f"{PREFIX}_build", "Version of the device plugin.", {"version": self._version})
+        if self._config is not None:
+            yield from _config_metrics(self._config)
+        yield from self._driver_metrics()
+        resources = list(self._resources())
+        yield from _resource_metrics(resources)
+        if self._ask_pods is not None:
+            yield from _pod_metrics(resources, self._pods)
+        if self._ask_readings is not None:
+            yield from _telemetry_metrics(self._readings)
+
+    def _driver_metrics(self) -> Iterator[Metric]:
         if self._driver_version:
-            yield _info("driver", "The NVIDIA driver as NVML names it.", version=self._driver_version)
+            version = {"version": self._driver_version}
+            yield InfoMetricFamily(f"{PREFIX}_driver", "Version of the NVIDIA driver.", version)
         if self._driver_known:
             fault = self._driver_fault
-            labels = {"reason": fault.code if fault else ""}
-            up = Sample(0 if fault else 1, labels)
-            yield Family(f"{PREFIX}_driver_up", "gauge", "1 if NVML can be used; otherwise 0 and the reason.", [up])
-        yield Family(
-            f"{PREFIX}_xids_total", "counter", "XIDs that the driver reported, those that are ignored as well.",
-            [Sample(count, {"gpu": gpu, "xid": xid}) for (gpu, xid), count in sorted(self._xids.items())],
-        )  # fmt: skip
-        yield Family(
-            f"{PREFIX}_ecc_double_bit_total", "counter", "Double-bit ECC errors that the driver reported.",
-            [Sample(count, {"gpu": gpu}) for gpu, count in sorted(self._ecc.items())],
-        )  # fmt: skip
-        yield Family(
-            f"{PREFIX}_update_duration_seconds", "histogram", "From the driver's news to the plugins' new state.",
-            histogram(self._updates),
-        )  # fmt: skip
-
-    async def _pods(
-        self, members: Iterable[ResourcePlugin], ask: Callable[[float], Awaitable[list[Held]]]
-    ) -> Iterable[Family]:
-        found: list[Held] = []
-        problem = ""
-        try:
-            found = await asyncio.wait_for(ask(_ASK_SECONDS), _ASK_SECONDS + 1)
-        except (PodResourcesError, asyncio.TimeoutError) as error:
-            problem = str(error) or "no answer"
-        self._say_once("pod_resources_unavailable", problem)
-        advertised = {member.name: member.advertised for member in members}
-        samples = []
-        for one in found:
-            if one.resource not in advertised:
-                continue  # another plugin's
-            device = advertised[one.resource].get(one.device)
-            labels = {
-                "namespace": one.namespace,
-                "pod": one.pod,
-                "container": one.container,
-                "resource": one.resource,
-                "device": one.device,
-                "gpu": device.gpu.uuid if device else "",
-                "index": device.index if device else "",
-            }
-            samples.append(Sample(1, labels))
-        up = [Sample(0 if problem else 1)]
-        return (
-            Family(f"{PREFIX}_pod_resources_up", "gauge", "1 if the kubelet told which pod holds what.", up),
-            Family(f"{PREFIX}_pod_device", "gauge", "A device that a container of a pod holds.", samples),
-        )
-
-    async def _telemetry(self, ask: Callable[[float], Awaitable[list[Reading]]]) -> Iterable[Family]:
-        found: list[Reading] = []
-        problem = ""
-        try:
-            found = await ask(_ASK_SECONDS)
-        except TelemetryError as error:
-            problem = str(error)
-        self._say_once("telemetry_unavailable", problem)
-
-        def of(name: str, text: str, value: Callable[[Reading], float | None]) -> Family:
-            samples = []
-            for one in found:
-                number = value(one)
-                if number is not None:
-                    samples.append(Sample(number, {"gpu": one.uuid, "index": one.index, "model": one.model}))
-            return Family(f"nvidia_gpu_{name}", "gauge", text, samples)
-
-        return (
-            Family(f"{PREFIX}_telemetry_up", "gauge", "1 if NVML could be asked.", [Sample(0 if problem else 1)]),
-            of("utilization_ratio", "Share of the last sample period in which a kernel ran.", lambda r: r.utilization),
-            of("memory_used_bytes", "Memory in use.", lambda r: r.memory_used),
-            of("memory_total_bytes", "Memory in all.", lambda r: r.memory_total),
-            of("temperature_celsius", "Temperature of the GPU's core.", lambda r: r.temperature),
-            of("power_watts", "Power that the board draws.", lambda r: r.power),
-        )
-
-    def _say_once(self, event: str, problem: str) -> None:
-        """A line when something begins to fail, or fails otherwise than before; not for every scrape."""
-        if self._said.get(event, "") != problem:
-            self._said[event] = problem
-            if problem:
-                log.warning(event, error=problem)
+            up = _gauge("driver_up", "1 if NVML works, 0 with the reason if it does not.", "reason")
+            up.add_metric([fault.code if fault else ""], 0 if fault else 1)
+            yield up
+        xids = _counter("xids_total", "XIDs that the driver reported, including ignored ones.", "gpu", "xid")
+        for (gpu, xid), count in sorted(self._xids.items()):
+            xids.add_metric([gpu, str(xid)], count)
+        ecc = _counter("ecc_double_bit_total", "Double-bit ECC errors that the driver reported.", "gpu")
+        for gpu, count in sorted(self._ecc.items()):
+            ecc.add_metric([gpu], count)
+        updates = _histogram("update_duration_seconds", "Time from an event of the driver to the published state.")
+        _add(updates, [], self._updates)
+        yield from (xids, ecc, updates)
 
 
-def _of_settings(settings: Settings) -> Iterable[Family]:
-    if settings.name is not None:
-        yield _info("config", "The config that is in force, by name or path.", name=settings.name)
-    yield Family(
-        f"{PREFIX}_config_refused", "gauge", "1 if the config that should be in force is wrong; the former one is.",
-        [Sample(int(settings.refused is not None))],
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+
+
+def _histogram(name: str, text: str, *labels: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
+
+
+def _add(family: HistogramMetricFamily, labels: Sequence[str], measured: Histogram) -> None:
+    bounds = [*map(str, BOUNDS), "+Inf"]
+    family.add_metric(labels, list(zip(bounds, accumulate(measured.counts), strict=True)), measured.total)
+
+
+def _config_metrics(config: ConfigStatus) -> Iterator[Metric]:
+    if config.name is not None:
+        name = config.name.encode(errors="replace").decode()  # a path may hold bytes that are no UTF-8
+        yield InfoMetricFamily(f"{PREFIX}_config", "Name or path of the config in force.", {"name": name})
+    refused = "1 if the config that should be in force is refused; the previous one stays in force."
+    yield GaugeMetricFamily(f"{PREFIX}_config_refused", refused, int(config.refused is not None))
+    changes = _counter("config_changes_total", "Configs that were applied or refused since the start.", "outcome")
+    for outcome, count in sorted(config.outcomes.items()):
+        changes.add_metric([outcome], count)
+    yield changes
+
+
+def _resource_metrics(resources: Iterable[ServedResource]) -> Iterable[Metric]:
+    devices = _gauge("devices", "Advertised devices by health and reason of the fault.", "resource", "health", "reason")
+    unhealthy = _gauge(
+        "unhealthy", "1 for each unhealthy GPU or MIG device, with the reason.", "gpu", "index", "uuid", "reason"
+    )
+    allocations = _counter(
+        "allocations_total", "Containers for which the kubelet requested devices.", "resource", "outcome"
+    )
+    durations = _histogram(
+        "request_duration_seconds", "Time to answer a request of the kubelet, without the transport.",
+        "resource", "method",
     )  # fmt: skip
-    yield Family(
-        f"{PREFIX}_config_changes_total", "counter", "Configs that were applied, and refused, since the start.",
-        [Sample(count, {"outcome": outcome}) for outcome, count in sorted(settings.outcomes.items())],
-    )  # fmt: skip
-
-
-def _info(what: str, text: str, **labels: str) -> Family:
-    return Family(f"{PREFIX}_{what}_info", "gauge", text, [Sample(1, labels)])
-
-
-def histogram(measured: Histogram, **labels: str) -> list[Sample]:
-    """The samples of a histogram: cumulated counts by upper bound, sum and count."""
-    bounds = [*(repr(bound) for bound in BOUNDS), "+Inf"]
-    counts = list(accumulate(measured.counts))
-    samples = [Sample(count, {**labels, "le": bound}, "_bucket") for bound, count in zip(bounds, counts, strict=True)]
-    return [*samples, Sample(measured.total, labels, "_sum"), Sample(counts[-1], labels, "_count")]
-
-
-def _of_members(members: Iterable[ResourcePlugin]) -> Iterable[Family]:
-    devices: list[Sample] = []
-    unhealthy: dict[tuple[str, str, str], Sample] = {}
-    calls: list[Sample] = []
-    durations: list[Sample] = []
-    registering: list[Sample] = []
-    per_resource: dict[str, list[Sample]] = {}
+    registered = _gauge("registered", "1 if the resource is registered with the running kubelet.", "resource")
+    streams = _gauge("list_and_watch_streams", "Open ListAndWatch streams of the kubelet.", "resource")
+    registrations = _counter("registrations_total", "Registrations that the kubelet accepted.", "resource")
+    failures = _counter("registration_failures_total", "Registrations that failed.", "resource")
+    registering = _histogram("registration_duration_seconds", "Time that a registration took.", "resource")
     restarts = 0
-    for member in members:
-        resource = {"resource": member.name}
+    faulty: set[tuple[str, str, str, str]] = set()
+    for resource in resources:
+        name = resource.name
         states: Counter[tuple[str, str]] = Counter({(HEALTHY, ""): 0})
-        for device in member.advertised.values():
-            fault = fault_of(device, member.faults)
+        for device in resource.advertised.values():
+            fault = fault_of(device, resource.faults)
             states[(UNHEALTHY, fault.code) if fault else (HEALTHY, "")] += 1
             if fault:
-                labels = {"gpu": device.gpu.uuid, "index": device.index, "uuid": device.uuid, "reason": fault.code}
-                unhealthy[device.gpu.uuid, device.uuid, fault.code] = Sample(1, labels)
+                faulty.add((device.gpu.uuid, device.index, device.uuid, fault.code))
         for (health, reason), count in sorted(states.items()):
-            devices.append(Sample(count, {**resource, "health": health, "reason": reason}))
-        stats, registration = member.calls, member.registration_stats
-        calls.append(Sample(stats.granted, {**resource, "outcome": "granted"}))
-        calls.append(Sample(stats.refused, {**resource, "outcome": "refused"}))
-        for method, measured in (("Allocate", stats.allocate), ("GetPreferredAllocation", stats.prefer)):
-            durations += histogram(measured, **resource, method=method)
-        registering += histogram(registration.seconds, **resource)
-        restarts = max(restarts, registration.restarts)
-        for name, value in (
-            ("registered", member.registered),
-            ("list_and_watch_streams", member.streams),
-            ("registrations_total", registration.registrations),
-            ("registration_failures_total", registration.failures),
-        ):
-            per_resource.setdefault(name, []).append(Sample(int(value), resource))
-
-    def family(name: str, kind: str, text: str, samples: list[Sample] | None = None) -> Family:
-        return Family(f"{PREFIX}_{name}", kind, text, per_resource.get(name, []) if samples is None else samples)
-
-    yield family("devices", "gauge", "Devices that are advertised, by health and why it is lacking.", devices)
-    yield family("unhealthy", "gauge", "A GPU or MIG device that must not be used, and why.", list(unhealthy.values()))
-    yield family("allocations_total", "counter", "Containers for which the kubelet asked for devices.", calls)
-    yield family(
-        "request_duration_seconds", "histogram", "Time to answer the kubelet, without the transport.", durations
-    )
-    yield family("registered", "gauge", "1 if the kubelet that runs now knows the resource.")
-    yield family("list_and_watch_streams", "gauge", "Streams over which the kubelet follows the devices.")
-    yield family("registrations_total", "counter", "Registrations that the kubelet accepted.")
-    yield family("registration_failures_total", "counter", "Attempts to register that failed.")
-    yield family("registration_duration_seconds", "histogram", "Time that a registration took.", registering)
-    yield family("kubelet_restarts_total", "counter", "How often another kubelet took the former's place.",
-                 [Sample(restarts)])  # fmt: skip
+            devices.add_metric([name, health, reason], count)
+        allocations.add_metric([name, "granted"], resource.calls.granted)
+        allocations.add_metric([name, "refused"], resource.calls.refused)
+        _add(durations, [name, "Allocate"], resource.calls.allocate)
+        _add(durations, [name, "GetPreferredAllocation"], resource.calls.prefer)
+        registered.add_metric([name], int(resource.registered))
+        streams.add_metric([name], resource.streams)
+        registrations.add_metric([name], resource.registration_stats.registrations)
+        failures.add_metric([name], resource.registration_stats.failures)
+        _add(registering, [name], resource.registration_stats.seconds)
+        restarts = max(restarts, resource.registration_stats.restarts)
+    for labels in sorted(faulty):
+        unhealthy.add_metric(labels, 1)
+    restarted = CounterMetricFamily(f"{PREFIX}_kubelet_restarts_total", "Restarts of the kubelet.", restarts)
+    return (
+        devices, unhealthy, allocations, durations, registered, streams, registrations, failures, registering, restarted
+    )  # fmt: skip
 
 
-def _process() -> Iterable[Family]:
-    """The metrics that every Prometheus client has of its process, from Linux' proc(5)."""
-    page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
-    try:
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 a list of paths is of no use
-    except (OSError, ValueError, IndexError):
-        return
-    for name, kind, text, value in (
-        ("cpu_seconds_total", "counter", "CPU time, user and system.", (int(fields[11]) + int(fields[12])) / tick),
-        ("resident_memory_bytes", "gauge", "Resident memory.", int(fields[21]) * page),
-        ("virtual_memory_bytes", "gauge", "Virtual memory.", int(fields[20])),
-        ("threads", "gauge", "Threads.", int(fields[17])),
-        ("open_fds", "gauge", "Open file descriptors.", files),
-        ("start_time_seconds", "gauge", "Start, in seconds since 1970.",
-         time.time() - uptime + int(fields[19]) / tick),
-    ):  # fmt: skip
-        yield Family(f"process_{name}", kind, text, [Sample(value)])
+def _pod_metrics(resources: Iterable[ServedResource], pods: list[Held] | None) -> Iterable[Metric]:
+    text = "1 if the kubelet's PodResources API answered."
+    up = GaugeMetricFamily(f"{PREFIX}_pod_resources_up", text, int(pods is not None))
+    labels = ("namespace", "pod", "container", "resource", "device", "gpu", "index")
+    devices = _gauge("pod_device", "1 for each device that a container holds.", *labels)
+    advertised = {resource.name: resource.advertised for resource in resources}
+    for held in pods or ():
+        if held.resource in advertised:  # else it belongs to another device plugin
+            device = advertised[held.resource].get(held.device)
+            where = (device.gpu.uuid, device.index) if device else ("", "")
+            values = (held.namespace, held.pod, held.container, held.resource, held.device, *where)
+            devices.add_metric(values, 1)
+    return up, devices
+
+
+def _telemetry_metrics(readings: list[Reading] | None) -> Iterator[Metric]:
+    up = int(readings is not None)
+    yield GaugeMetricFamily(f"{PREFIX}_telemetry_up", "1 if NVML answered the query for telemetry.", up)
+    for name, text, field in (
+        ("utilization_ratio", "Share of the last sample period in which a kernel ran.", "utilization"),
+        ("memory_used_bytes", "Memory in use.", "memory_used"),
+        ("memory_total_bytes", "Total memory.", "memory_total"),
+        ("temperature_celsius", "Temperature of the GPU's core.", "temperature"),
+        ("power_watts", "Power draw of the board.", "power"),
+    ):
+        family = GaugeMetricFamily(f"nvidia_gpu_{name}", text, labels=("gpu", "index", "model"))
+        for reading in readings or ():
+            value = getattr(reading, field)
+            if value is not None:
+                family.add_metric((reading.uuid, str(reading.index), reading.model), value)
+        yield family

@@ -1,15 +1,15 @@
-"""What the rooms count while they work. Plain numbers: metrics reads them when somebody asks."""
+"""Counters of the kubelet's calls. Plain numbers, which the metrics read when Prometheus scrapes."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
-"""Upper bounds in seconds: from a call that is answered from memory to one that somebody waits for."""
+"""Upper bounds of the buckets, in seconds: from an answer out of memory to a delay that a person notices."""
 
 
 class Histogram:
-    """Durations in seconds. counts: one for each bound, not cumulated, and one for what is above all of them."""
+    """Durations in seconds. counts: one per bucket, not cumulative; the last is for values above all bounds."""
 
     __slots__ = ("counts", "total")
 
@@ -23,7 +23,7 @@ class Histogram:
 
 
 class CallStats:
-    """Of one resource's plugin. Durations are those of our own work, without the wire."""
+    """Calls for one resource: containers granted and refused, durations without the transport."""
 
     __slots__ = ("allocate", "granted", "prefer", "refused")
 
@@ -35,7 +35,7 @@ class CallStats:
 
 
 class RegistrationStats:
-    """Of one resource. restarts: how often another kubelet than the last was registered with."""
+    """Registrations of one resource. restarts: registrations with a kubelet that replaced the previous one."""
 
     __slots__ = ("failures", "registrations", "restarts", "seconds")
 

@@ -1,4 +1,4 @@
-"""What the machine says of itself beside the driver: its product name, and the PCI side of its GPUs."""
+"""Facts about the machine that NVML does not have: its product name, and the PCI side of its GPUs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .feature_labels import Machine
 log = Logger("machine")
 
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NVIDIA = "0x10de"
 
 # PCI local bus specification 3.0, chapter 6: the configuration space
 _STATUS, _HAS_CAPABILITIES, _CAPABILITIES = 0x06, 0x10, 0x34
@@ -21,16 +22,20 @@ _SIGNATURE, _RECORDS, _VERSION_BYTES = b"VF", 5, 10
 
 
 def read(product_file: Path | None, bus_ids: list[str], pci_devices: Path = _PCI_DEVICES) -> Machine:
-    """bus_ids: the GPUs' as NVML has them, in the order of their indices. What cannot be read is left out."""
+    """The facts for the GPUs with these bus ids of NVML. Facts that cannot be read are left out."""
     product = None
     if product_file is not None:
         try:
-            product = product_file.read_text(encoding="utf-8", errors="replace").strip()
+            product = product_file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             log.warning("machine_type_unknown", file=product_file, error=error)
-    devices = [pci_devices / sysfs_name(bus_id) for bus_id in bus_ids]
-    hosts = [host for host in map(_vgpu_host_of, devices) if host is not None]
-    return Machine(product, _class_of(devices[0]) if devices else None, hosts[-1] if hosts else None)
+    classes = {bus_id: _class_of(pci_devices / sysfs_name(bus_id)) for bus_id in bus_ids}
+    known = {bus_id: number for bus_id, number in classes.items() if number is not None}
+    try:
+        return Machine(product, known, *_vgpu(pci_devices))
+    except OSError as error:
+        log.counted("vgpu_unknown", error=error)
+        return Machine(product, known)
 
 
 def sysfs_name(bus_id: str) -> str:
@@ -46,33 +51,37 @@ def _class_of(device: Path) -> int | None:
         return None
 
 
-def _vgpu_host_of(device: Path) -> tuple[str, str] | None:
-    try:
-        return vgpu_host((device / "config").read_bytes())
-    except OSError:
-        return None
+def _vgpu(pci_devices: Path) -> tuple[bool, tuple[str, str] | None]:
+    """Whether one of NVIDIA's PCI devices is a vGPU, and the hypervisor's driver. Raises OSError."""
+    present, host = False, None
+    for device in sorted(pci_devices.iterdir()):
+        if (device / "vendor").read_text().strip() != _NVIDIA:
+            continue
+        config = (device / "config").read_bytes()
+        if len(config) < _WHOLE_CONFIG:
+            raise PermissionError(f"the kernel shows {len(config)} bytes of {device}/config; CAP_SYS_ADMIN shows all")
+        capability = vgpu_capability(config)
+        if capability is not None:
+            present, host = True, host_driver(capability) or host
+    return present, host
 
 
-def vgpu_host(config: bytes) -> tuple[str, str] | None:
-    """Version and branch of the hypervisor's driver, from the PCI configuration of a vGPU; None for any other GPU.
-
-    The kernel shows all 256 bytes to root alone; with fewer it cannot be told.
-    """
-    if len(config) < _WHOLE_CONFIG or not config[_STATUS] & _HAS_CAPABILITIES:
+def vgpu_capability(config: bytes) -> bytes | None:
+    """NVIDIA's capability of a vGPU in all 256 bytes of PCI configuration; None for any other device."""
+    if not config[_STATUS] & _HAS_CAPABILITIES:
         return None
     at, seen = config[_CAPABILITIES], set()
     while at and at not in seen and at + 3 <= len(config) and config[at] != 0xFF:
         seen.add(at)
         if config[at] == _VENDOR_SPECIFIC:
-            return _host_record(config[at : at + config[at + 2]])
+            capability = config[at : at + config[at + 2]]
+            return capability if capability[3:_RECORDS] == _SIGNATURE else None
         at = config[at + 1]
     return None
 
 
-def _host_record(capability: bytes) -> tuple[str, str] | None:
-    """The record with id 0: ten bytes each of version and branch, filled up with zeros."""
-    if capability[3:_RECORDS] != _SIGNATURE:
-        return None
+def host_driver(capability: bytes) -> tuple[str, str] | None:
+    """Version and branch of the hypervisor's driver: the record with id 0, ten bytes each, padded with zeros."""
     at = _RECORDS
     while at + 2 <= len(capability) and capability[at] != 0:
         if capability[at + 1] == 0:

@@ -1,4 +1,4 @@
-"""Keeps the node's labels current, and written down for Node Feature Discovery if somebody wants that."""
+"""Keeps the node's labels up to date, and writes them to a file for Node Feature Discovery if one is set."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from .host_info import read
 log = Logger("labelling")
 
 RECHECK_SECONDS = 60.0
-"""How often it is looked whether the file still says what it should: somebody may remove or edit it."""
+"""How often the file is checked, in seconds: it may have been removed or edited."""
 
 EXPIRY_SECONDS = 600.0
-"""How long the labels outlive the daemon."""
+"""How long the labels outlive the daemon, in seconds."""
 
 
 class LabelFile:
-    """A file in NFD's features.d. Nothing here raises: GPUs do not depend on labels."""
+    """A file in NFD's directory features.d. Errors are logged and not raised: the GPUs do not depend on labels."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._path = path
         self._clock = clock
 
-    def write(self, made: Mapping[str, str]) -> None:
-        """Have the file say this; a file that does is left alone."""
-        self._put(feature_file(made))
+    def write(self, node_labels: Mapping[str, str]) -> None:
+        """Write the labels; a file that has them already is not touched."""
+        self._replace(feature_file(node_labels))
 
     def expire(self) -> None:
-        """Have NFD forget the labels after a while.
+        """Set an expiry time, after which NFD removes the labels.
 
-        A daemon that is restarted is back long before, and the labels never vanish; one that is removed leaves none.
+        A restarted daemon removes it in time, so the labels stay; a removed daemon leaves none.
         """
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock() + EXPIRY_SECONDS))
         try:
             lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         except (OSError, ValueError):
-            return  # nothing was written, or somebody took it away
-        self._put("".join([f"# +expiry-time={at}\n", *(line for line in lines if not line.startswith("#"))]))
+            return  # never written, or removed meanwhile
+        self._replace("".join([f"# +expiry-time={at}\n", *(line for line in lines if not line.startswith("#"))]))
 
-    def _put(self, text: str) -> None:
-        scratch = self._path.with_name(f".{self._path.name}.new")  # NFD does not read what begins with a dot
+    def _replace(self, text: str) -> None:
+        scratch = self._path.with_name(f".{self._path.name}.new")  # NFD ignores names that begin with a dot
         try:
             if self._path.exists() and self._path.read_bytes() == text.encode():
                 return
@@ -60,7 +60,10 @@ class LabelFile:
 
 
 class NodeLabels:
-    """The labels of this moment: those of the GPUs that were seen last, also while the driver is gone."""
+    """The node's labels for the GPUs that the driver showed last; they stay while the driver is gone.
+
+    machine: reads the facts that NVML does not have, as host_info.read().
+    """
 
     def __init__(
         self,
@@ -72,29 +75,29 @@ class NodeLabels:
         self._read_machine = machine
         self._started = int(clock())
         self._seen: tuple[tuple[Gpu, ...], str, tuple[int, int] | None] | None = None
-        self._made: dict[str, str] | None = None
+        self._labels: dict[str, str] | None = None
         self._changed = asyncio.Event()
 
     def update(self, gpus: tuple[Gpu, ...], driver_version: str, cuda_version: tuple[int, int] | None) -> None:
-        """What the driver showed. It costs nothing until the labels are asked for."""
+        """Set what the driver shows now. The labels are computed when they are read."""
         seen = gpus, driver_version, cuda_version
         if seen != self._seen:
-            self._seen, self._made = seen, None
+            self._seen, self._labels = seen, None
             self._changed.set()
 
     def reconfigure(self, config: Config) -> None:
-        """Other rules, file and options from now on."""
+        """Use another config from now on."""
         if config.labels_file != self._config.labels_file:
             self.expire()
-        self._config, self._made = config, None
+        self._config, self._labels = config, None
         self._changed.set()
 
     @property
     def current(self) -> dict[str, str]:
-        """The labels; none before the driver has answered for the first time."""
+        """The labels; none before the driver has answered once."""
         if self._seen is None:
             return {}
-        if self._made is None:
+        if self._labels is None:
             gpus, driver_version, cuda_version = self._seen
             buses = [gpu.pci_bus_id for gpu in sorted(gpus, key=lambda gpu: gpu.index)]
             node = Node(
@@ -104,11 +107,11 @@ class NodeLabels:
                 self._read_machine(self._config.machine_type_file, buses),
                 self._started if self._config.labels_timestamp else None,
             )
-            self._made = labels(node, self._config.rules)
-        return self._made
+            self._labels = labels(node, self._config.rules)
+        return self._labels
 
     async def run(self, delay: float = 1.0) -> None:
-        """Until cancelled: keep the file. delay: seconds to wait first, since registration must not."""
+        """Keep the file up to date until cancelled. delay: seconds to wait first, so that registration comes first."""
         await asyncio.sleep(delay)
         while True:
             self._changed.clear()
@@ -120,6 +123,6 @@ class NodeLabels:
                 continue
 
     def expire(self) -> None:
-        """The daemon ends: let what was written expire."""
+        """Let the labels in the file expire, because the daemon ends."""
         if self._config.labels_file is not None:
             LabelFile(self._config.labels_file).expire()

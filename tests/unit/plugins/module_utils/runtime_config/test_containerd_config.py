@@ -16,18 +16,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    containerd_config,
-    containerd_dump,
-    toml_text,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    config as containerd_config,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd_config import (
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
     ContainerdRuntime,
     ensure_absent,
     ensure_present,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import dumps, loads
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError, decode
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, decode
 
 tomllib = pytest.importorskip("tomllib")
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import containerd_config, toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd_config import (
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    config as containerd_config,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
     ContainerdRuntime,
     effective_of,
     problems,
     side_effects,
     takes_drop_in,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 BINARY = "/usr/bin/nvidia-container-runtime"
 NVIDIA = ContainerdRuntime("nvidia", BINARY)

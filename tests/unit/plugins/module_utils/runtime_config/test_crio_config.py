@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import crio_config, crio_pending, toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio_config import (
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import config as crio_config
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import pending as crio_pending
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio.config import (
     CrioRuntime,
     ensure_absent,
     ensure_present,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import dumps, loads
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.process import Daemon
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import ConfigError, decode
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, decode
 
 tomllib = pytest.importorskip("tomllib")
 

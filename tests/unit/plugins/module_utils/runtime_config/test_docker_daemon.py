@@ -16,8 +16,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import json_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker_daemon import (
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker.config import (
     DockerRuntime,
     bridge,
     check_default,
@@ -25,7 +24,8 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.dock
     ensure_present,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Slot, dumps, loads
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import BOM, ConfigError, decode
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import json_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import BOM, ConfigError, decode
 
 NVIDIA = DockerRuntime("nvidia", "/usr/bin/nvidia-container-runtime")
 DEFAULT = DockerRuntime("nvidia", "/usr/bin/nvidia-container-runtime", set_default=True)

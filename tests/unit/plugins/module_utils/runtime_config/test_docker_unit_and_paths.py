@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
-    docker_flags,
-    docker_paths,
-    docker_unit,
-)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import paths as docker_paths
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import unit as docker_unit
 
 SHOWN = """ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// ${MORE} $DOCKER_OPTS ; \
 ignore_errors=no ; start_time=[Mon 2026-11-23 14:03:02 UTC] ; stop_time=[n/a] ; pid=112 ; code=(null) ; status=0/0 }

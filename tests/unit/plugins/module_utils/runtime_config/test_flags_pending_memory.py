@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import docker_flags, memory, pending
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory, pending
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
 
 FLAGS = [
     pytest.param(

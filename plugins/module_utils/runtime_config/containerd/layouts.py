@@ -1,0 +1,312 @@
+# Copyright: (c) 2026, the kubegpu.nvidia authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where a node's containerd has its configuration, and what its files shall be: Plain, or K3s for k3s and RKE2.
+
+Both read files and run binaries, and write nothing. Members of AnsibleModule in use: params, get_bin_path, run_command,
+tmpdir, warn.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    changes as containerd_changes,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    config as containerd_config,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+
+CONFIG_PATH = "/etc/containerd/config.toml"
+SOCKET = "/run/containerd/containerd.sock"
+
+
+class PlaceError(Exception):
+    """A ConfigError with the path of its file."""
+
+    def __init__(self, path: str, error: ConfigError) -> None:
+        super().__init__(error.describe(path))
+
+
+class Engine:
+    """The containerd binary, or its absence."""
+
+    def __init__(self, module: Any, path: str) -> None:
+        self.module = module
+        self.path = path
+        self.binary = module.get_bin_path(module.params["containerd"])
+        if self.binary is None:
+            module.warn("%s is not there, so the file is not checked by containerd" % module.params["containerd"])
+        self.major = containerd_dump.major_version(module.run_command, self.binary) if self.binary else None
+
+    def dump(self, text: str | None, imported: dict[str, str | None] | None = None) -> toml_text.Document | None:
+        """Return the scanned merged configuration, None without a binary. Raises ConfigError."""
+        if self.binary is None:
+            return None
+        if text is None:
+            text = "version = %d\n" % (3 if self.major == 2 else 2)
+        folder = self.module.tmpdir
+        return containerd_dump.dump(self.module.run_command, self.binary, text, self.path, folder, imported)
+
+
+class Plain:
+    """A containerd with a configuration file of its own: the main file and our drop-in."""
+
+    layout = "containerd"
+
+    def __init__(self, module: Any) -> None:
+        params = module.params
+        self.module, self.params, self.name = module, params, params["name"]
+        self.main = read_target(module, os.path.realpath(params["config_path"]))
+        self.drop_in = read_target(module, os.path.realpath(params["drop_in_path"]))
+        self.targets = [self.main, self.drop_in]
+        self.engine = Engine(module, self.main.path)
+        self.version: int | None = None
+        self.merged: toml_text.Document | None = None
+
+    @property
+    def major(self) -> int | None:
+        return self.engine.major
+
+    def plan(self) -> None:
+        """Decide what the files shall be. Raises PlaceError."""
+        self.target = self.main
+        try:
+            if self.params["state"] == "present":
+                self.plan_present()
+            else:
+                self.plan_absent()
+        except ConfigError as error:
+            raise PlaceError(self.target.path, error) from error
+
+    def place(self) -> int | None:
+        """Return the config version that a drop-in needs, or None for the main file."""
+        asked = self.params["placement"]
+        if asked == "main":
+            return None
+        version = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, self.engine.major)
+        if asked == "auto":
+            in_main = containerd_config.has_runtime(self.main.text, self.name)
+            return None if in_main and not containerd_config.has_runtime(self.drop_in.text, self.name) else version
+        if version is None:
+            raise ConfigError(
+                "a drop-in at %s would not be right: it takes containerd 2.x (found: %s) and this main file importing "
+                "that path; leave placement at auto" % (self.drop_in.path, self.engine.major)
+            )
+        return version
+
+    def dump_with(self, text: str | None) -> toml_text.Document | None:
+        """Return the merged configuration with text in the target's place."""
+        if self.target is self.main:
+            return self.engine.dump(text, {self.drop_in.path: self.drop_in.new_text} if self.drop_in.planned else None)
+        return self.engine.dump(self.main.text, {self.drop_in.path: text})
+
+    def plan_present(self) -> None:
+        params, engine = self.params, self.engine
+        wanted = containerd_config.ContainerdRuntime(self.name, params["path"], params["set_default"])
+        version = self.place()
+        if version is not None:
+            self.target = self.drop_in
+        target = self.target
+        # Once without containerd, whose own messages for a bad file say less than ours.
+        containerd_config.ensure_present(target.text, wanted, target.memory, None, engine.major, version)
+        before = self.dump_with(target.text)
+        effective = containerd_config.effective_of(before) if before else None
+        edit = containerd_config.ensure_present(target.text, wanted, target.memory, effective, engine.major, version)
+        after = before if edit.text == target.text else self.dump_with(edit.text)
+        if before is not None and after is not None:
+            self.check(before, after, wanted)
+        target.plan(edit.text, edit.memory)
+        self.version, self.merged = edit.version, after
+
+    def check(
+        self, before: toml_text.Document, after: toml_text.Document, wanted: containerd_config.ContainerdRuntime
+    ) -> None:
+        """Raise ConfigError unless the merged configuration is as wanted and nothing else changes."""
+        expected = wanted.name if wanted.set_default else None
+        found = containerd_config.problems(containerd_config.effective_of(after), wanted, expected)
+        if found:
+            others = [path for path in self.imported(after) if path != self.target.path]
+            if self.target is not self.main:
+                others = [self.main.path, *others]
+            raise ConfigError(
+                "containerd's merged configuration would not be as wanted: %s. %s"
+                % (
+                    "; ".join(found),
+                    "One of its imports overrides this file: %s. Set config_path to that file, or "
+                    "take the section out of it" % ", ".join(others)
+                    if others
+                    else "This is a bug, please report it",
+                )
+            )
+        refuse_side_effects(before, after, wanted.name)
+
+    def plan_absent(self) -> None:
+        # The drop-in goes first: the default runtime may stand in one of them and the runtime in the other.
+        main = toml_text.scan(self.main.text or "")
+        imported = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
+        if self.drop_in.memory is not None or (imported and self.drop_in.text is not None):
+            self.take_out(self.drop_in)
+        self.take_out(self.main)
+        self.version = self.version or containerd_config.version_in(main)
+
+    def take_out(self, target: containerd_changes.Target) -> None:
+        self.target = target
+        edit = containerd_config.ensure_absent(target.text, self.name, target.memory)
+        if edit.text != target.text:
+            before, after = self.dump_with(target.text), self.dump_with(edit.text)
+            if before is not None and after is not None:
+                refuse_side_effects(before, after, self.name)
+            self.merged = after
+        target.plan(edit.text, edit.memory)
+        if target is self.main:
+            self.version = edit.version
+
+    def imported(self, merged: toml_text.Document | None) -> list[str]:
+        """The imported files of a merged configuration, with our drop-in by its real name."""
+        return containerd_dump.imported_files(merged, self.main.path) if merged is not None else []
+
+    def files(self) -> list[str]:
+        """Paths of all files that the configuration consists of."""
+        return [self.main.path, self.drop_in.path, *self.imported(self.merged)]
+
+    def socket(self) -> str:
+        return str(self.params["socket"])
+
+    def more_reasons(self) -> list[str]:
+        return []
+
+    def warn(self, daemon: process.Daemon | None) -> None:
+        """Warn of what keeps the runtime from having an effect."""
+        if daemon is not None:
+            flags = docker_flags.flags(daemon.arguments)
+            other = flags.get("config") or flags.get("c")
+            if other and os.path.realpath(other) != self.main.path:
+                self.module.warn(
+                    "the running containerd reads %s (its flag --config), not %s" % (other, self.main.path)
+                )
+        disabled = self.disabled()
+        if disabled is not None and self.params["state"] == "present":
+            self.module.warn(
+                "%s, line %d: disabled_plugins switches CRI off, so kubelet cannot use this containerd and the runtime "
+                "has no effect; take cri out of the list and restart containerd" % (self.main.path, disabled)
+            )
+
+    def disabled(self) -> int | None:
+        """Line of disabled_plugins if it switches CRI off, else None."""
+        text = self.main.new_text if self.main.planned else self.main.text
+        return containerd_config.disabled_cri(toml_text.scan(text)) if text is not None else None
+
+
+class K3s:
+    """The containerd inside of k3s or RKE2."""
+
+    def __init__(self, module: Any, flavor: str) -> None:
+        params = module.params
+        self.module, self.params, self.layout = module, params, flavor
+        self.paths = containerd_k3s.Paths(flavor, params["root"])
+        self.wanted = containerd_config.ContainerdRuntime(params["name"], params["path"], params["set_default"])
+        self.main = self.target = containerd_changes.Target(self.paths.generated, None, None)
+        try:
+            self.main.text = files.read(self.main.path)
+            self.version = containerd_k3s.generated_version(self.paths, self.main.text)
+        except ConfigError as error:
+            raise PlaceError(self.main.path, error) from error
+        self.template = read_target(module, self.paths.template(self.version))
+        self.default_file = read_target(module, self.paths.default_file)
+        self.targets = [self.template, self.default_file]
+        self.major = 2 if self.version == 3 else 1
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    def plan(self) -> None:
+        """Decide what the files shall be. Raises PlaceError."""
+        daemon = process.find("containerd", self.socket())
+        newest = containerd_changes.last_change(self.params["state_dir"], [item.path for item in self.targets])
+        self.node = containerd_k3s.Node(
+            self.paths,
+            self.k3s_version(),
+            self.main.text,
+            self.template.text,
+            self.default_file.text,
+            {name: self.programs(name) for name in containerd_k3s.DETECTED.values()},
+            bool(daemon and daemon.started and newest and newest > daemon.started),
+        )
+        try:
+            if self.params["state"] == "present":
+                memories = (self.template.memory, self.default_file.memory)
+                plan = containerd_k3s.plan_present(self.node, self.wanted, *memories)
+            else:
+                plan = containerd_k3s.plan_absent(self.node, self.name, self.template.memory)
+        except ConfigError as error:
+            raise PlaceError(self.template.path if self.template.text is not None else self.main.path, error) from error
+        self.template.plan(plan.template, plan.template_memory)
+        self.default_file.plan(plan.default_file, plan.default_memory)
+
+    def k3s_version(self) -> tuple[int, int, int] | None:
+        binary = self.module.get_bin_path(self.layout, opt_dirs=["/usr/local/bin", "/opt/rke2/bin"])
+        if binary is None:
+            return None
+        code, output, _unused = self.module.run_command([binary, "--version"])
+        return containerd_k3s.version_number(output) if code == 0 else None
+
+    def programs(self, name: str) -> list[str]:
+        places = [os.path.join(self.params["root"], folder.lstrip("/"), name) for folder in containerd_k3s.SEARCHED]
+        return ["/" + os.path.relpath(place, self.params["root"]) for place in places if os.access(place, os.X_OK)]
+
+    def files(self) -> list[str]:
+        return [item.path for item in self.targets]
+
+    def socket(self) -> str:
+        return self.params["socket"] if self.params["socket"] != SOCKET else containerd_k3s.SOCKET
+
+    def more_reasons(self) -> list[str]:
+        return containerd_k3s.waits_for(self.node, self.wanted) if self.params["state"] == "present" else []
+
+    def warn(self, _daemon: process.Daemon | None) -> None:
+        program = containerd_k3s.DETECTED.get(self.name)
+        if self.params["state"] == "absent" and program and self.programs(program):
+            self.module.warn(
+                "%s finds the runtime %s by itself as long as its program is installed" % (self.layout, self.name)
+            )
+
+    def disabled(self) -> int | None:
+        return None
+
+
+def read_target(module: Any, path: str) -> containerd_changes.Target:
+    """Return the Target of a file. Raises PlaceError."""
+    try:
+        return containerd_changes.read(module, module.params["state_dir"], path, module.params["name"])
+    except ConfigError as error:
+        raise PlaceError(path, error) from error
+
+
+def refuse_side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> None:
+    """Raise ConfigError if more than our keys differs between two merged configurations."""
+    changes = containerd_config.side_effects(before, after, name)
+    if changes:
+        raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
+
+
+def choose(module: Any) -> Plain | K3s:
+    """Return Plain or K3s. Raises PlaceError."""
+    layout = module.params["layout"]
+    if layout == "auto" and module.params["config_path"] == CONFIG_PATH:
+        for flavor in reversed(containerd_k3s.FLAVORS):
+            socket = os.path.join(module.params["root"], containerd_k3s.SOCKET.lstrip("/"))
+            if os.path.exists(socket) and os.path.exists(containerd_k3s.Paths(flavor, module.params["root"]).generated):
+                layout = flavor
+                break
+    return K3s(module, layout) if layout in containerd_k3s.FLAVORS else Plain(module)
