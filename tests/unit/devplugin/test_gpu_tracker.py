@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from nvidia_devplugin.kubelet.proto import deviceplugin_pb2 as pb
+from tests.sim.nvml import nvmlsim
 
 GPU = "nvidia.com/gpu"
 SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
@@ -120,3 +121,28 @@ async def test_sixteen_gpus_with_seven_instances_each(kubelet, start, driver):
     await kubelet.devices(SMALL, count(112))
     driver("xid", 3, 79)
     await kubelet.devices(SMALL, healthy(105))
+
+
+async def test_mig_devices_that_are_made_later_need_a_new_container(kubelet, start, driver, tmp_path):
+    """As in a container, which has the files of those MIG devices that were there when it was made."""
+    driver("init", "--model", "H100", "--count", 2, "--device-nodes", "on", "--mig", "1:3g.40gb,1g.10gb")
+    minors = nvmlsim.capability_minors(nvmlsim.load(driver.state))
+    (tmp_path / "dev/nvidia-caps").mkdir(parents=True)
+
+    def files(*instances: int) -> None:
+        names = [f"gpu1/gi{gi}/{part}access" for gi in instances for part in ("", "ci0/")]
+        caps = [f"nvidia-caps/nvidia-cap{minors[name]}" for name in ("monitor", *names)]
+        for name in ("nvidiactl", "nvidia0", "nvidia1", *caps):
+            (tmp_path / "dev" / name).touch()
+
+    files(1, 11)
+    await kubelet.start()
+    container = {"NVML_SIM_DEV": str(tmp_path / "dev")}
+    daemon = await start("--mig-strategy=mixed", env=container)
+    await kubelet.devices(SMALL, count(1))
+    driver("mig", "1:3g.40gb,1g.10gb,1g.10gb")
+    assert await daemon.exit() == 3
+    await daemon.logged("fatal", task="driver")
+    files(12)
+    await start("--mig-strategy=mixed", env=container)
+    await kubelet.devices(SMALL, count(2))

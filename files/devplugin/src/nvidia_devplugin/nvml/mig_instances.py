@@ -12,7 +12,7 @@ from typing import Any
 
 import pynvml
 
-from .errors import ABSENT, ReadError, require
+from .errors import ReadError, require
 
 
 def existing_instances(gpu: Any) -> frozenset[tuple[int, int]] | None:
@@ -25,14 +25,15 @@ def existing_instances(gpu: Any) -> frozenset[tuple[int, int]] | None:
 
 def _instances(gpu: Any) -> Iterator[tuple[int, int]]:
     for profile in _profiles(
-        pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT, lambda at: pynvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, at)
+        pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT,
+        lambda at: pynvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, at, version=1),
     ):
         for gi in _handles(pynvml.c_nvmlGpuInstance_t, profile, pynvml.nvmlDeviceGetGpuInstances, gpu):
             number = int(require(pynvml.nvmlGpuInstanceGetInfo, gi).id)
             for part in _profiles(
                 pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT,
                 lambda at, gi=gi: pynvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(  # type: ignore[misc]
-                    gi, at, pynvml.NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED
+                    gi, at, pynvml.NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED, version=1
                 ),
             ):
                 query = pynvml.nvmlGpuInstanceGetComputeInstances
@@ -46,7 +47,7 @@ def _profiles(count: int, info: Callable[[int], Any]) -> Iterator[Any]:
         try:
             yield require(info, at)
         except ReadError as error:
-            if error.code not in (*ABSENT, pynvml.NVML_ERROR_INVALID_ARGUMENT):
+            if error.code not in (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_INVALID_ARGUMENT):
                 raise
 
 
