@@ -115,9 +115,12 @@ bench: bench-daemon ## benchmarks that print tables
 soak: setup ## a million random faults, checks and acknowledgements in simulated time: nothing lost, nothing leaked
 	@PYTHONPATH=files/devplugin/src $(PYTHON) -m tests.bench.soak
 
-bench-daemon: setup tools ## the daemon's table: 8 GPUs, and 80 devices by sharing, beside what is wanted
+# A folder with NVIDIA's nvidia-device-plugin and gpu-feature-discovery, which are then measured in the same run.
+NVIDIA_PLUGIN ?=
+bench-daemon: setup tools ## the daemon's tables: 8 GPUs with 8, 80 and 1,600 devices; and NVIDIA's plugin, if it is there
 	@$(PYTHON) tests/bench/daemon.py
 	@$(PYTHON) tests/bench/placement.py
+	@if [ -n "$(NVIDIA_PLUGIN)" ]; then $(PYTHON) tests/bench/peers.py $(NVIDIA_PLUGIN); fi
 
 # Numbers of hosts; each of them gets containers of its own. SETTLED=1 leaves the first runs out, which take long on 50 hosts.
 HOSTS ?= 1 10

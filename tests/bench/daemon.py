@@ -57,6 +57,7 @@ from tests.sim.nvml import nvmlsim  # noqa: E402
 from tests.unit.devplugin.kubelet_stub import KubeletStub  # noqa: E402
 
 RESOURCE = "nvidia.com/gpu"
+OURS = (sys.executable, "-m", "nvidia_devplugin")
 CALLS = str(Path(__file__).with_name("calls.py"))
 KIB_OF_MIB = 1024
 
@@ -122,6 +123,18 @@ class Bench:
         target = self.library / "libnvidia-ml.so.1"
         subprocess.run(["make", "-s", "-C", ROOT / "tests/sim/nvml", f"OUT={self.library}", target], check=True)
 
+    async def start(self, *command: str, log: Any) -> asyncio.subprocess.Process:
+        """A program on the simulated driver."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'files/devplugin/src'}:{LIBRARIES}",
+            "MALLOC_ARENA_MAX": "2",  # as in the image
+            "LD_LIBRARY_PATH": str(self.library),
+            "NVML_SIM_STATE": str(self.state),
+            **self.environment,
+        }
+        return await asyncio.create_subprocess_exec(*command, env=environment, stderr=log)
+
     @contextlib.asynccontextmanager
     async def daemon(self, kubelet: KubeletStub, ending: str = "SIGTERM to exit") -> AsyncIterator[int]:
         """The daemon's process id."""
@@ -134,19 +147,8 @@ class Bench:
             self.http = free.getsockname()[1]
         log = (self.state.parent / "log").open("ab")
         with self.samples.measure("start to Register"):
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "nvidia_devplugin",
-                "--kubelet-socket", str(kubelet.socket), "--http-address", f"127.0.0.1:{self.http}",
-                env={
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": f"{ROOT / 'files/devplugin/src'}:{LIBRARIES}",
-                    "MALLOC_ARENA_MAX": "2",  # as in the image
-                    "LD_LIBRARY_PATH": str(self.library),
-                    "NVML_SIM_STATE": str(self.state),
-                    **self.environment,
-                },
-                stderr=log,
-            )  # fmt: skip
+            flags = ("--http-address", f"127.0.0.1:{self.http}")
+            process = await self.start(*OURS, "--kubelet-socket", str(kubelet.socket), *flags, log=log)
             await kubelet.registered(before + 1)
         self.samples.add("start to Register, CPU time", "ms", cpu_seconds(process.pid) * 1e3)
         try:
