@@ -51,8 +51,8 @@ options:
     description:
       - V(present) adds or changes the runtime.
       - V(absent) undoes what earlier runs with V(present) did. A file that nobody has edited since comes back byte for
-        byte, or is removed if there was none. A runtime that no earlier run made is somebody else's, see
-        O(on_conflict).
+        byte, or is removed if there was none. A runtime that no earlier run made is somebody else's and stays, with a
+        warning.
       - V(rolled_back) is for a CRI-O that does not start with what an earlier run wrote. It brings back the last text
         that CRI-O is known to have run with, or the one without the runtime. A file that somebody has edited since
         stays as it is.
@@ -61,12 +61,11 @@ options:
     default: present
   on_conflict:
     description:
-      - What to do about a runtime called O(name) that somebody else made, in this file or another one of CRI-O's. With
-        O(state=present) that is one with another program than O(path), such as the one that NVIDIA's GPU operator
-        installs; with O(state=absent) one that no earlier run made. It is always reported, as a warning and in
-        RV(conflict).
+      - What to do with O(state=present) about a runtime called O(name) that somebody else made, in this file or another
+        one of CRI-O's, with another program than O(path), such as the one that NVIDIA's GPU operator installs. It is
+        always reported, as a warning and in RV(conflict).
       - V(keep) leaves it as it is and does the rest, such as the default runtime.
-      - V(replace) makes it ours; V(absent) then brings theirs back. Without an earlier run V(absent) removes it.
+      - V(replace) makes it ours; O(state=absent) then brings theirs back.
       - V(fail) fails before anything is written.
     type: str
     choices: [keep, replace, fail]
@@ -240,7 +239,6 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import files as crio_files
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import merge
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import pending as crio_pending
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 ARGUMENTS = {
@@ -303,7 +301,8 @@ class Plan:
     @property
     def kept(self):
         """Whether somebody else's runtime of this name stays."""
-        return self.conflict is not None and self.wanted.on_conflict == "keep"
+        replaced = self.module.params["state"] == "present" and self.wanted.on_conflict == "replace"
+        return self.conflict is not None and not replaced
 
     def make(self):
         """Plan the target. Raises ConfigError."""
@@ -312,13 +311,17 @@ class Plan:
             target.plan(*memory.roll_back(target.text, target.memory))
             return
         if params["state"] == "absent":
-            edit = crio_config.ensure_absent(target.text, params["name"], target.memory, params["on_conflict"])
-        else:
-            edit = crio_config.ensure_present(target.text, self.wanted, target.memory, self.elsewhere)
+            edit = crio_config.ensure_absent(target.text, params["name"], target.memory)
+            # The way back is needed until CRI-O runs without the runtime.
+            if self.daemon is not None and (edit.text != target.text or self.pending(False).level != "none"):
+                edit = dataclasses.replace(edit, memory=target.memory)
+            self.conflict = edit.conflict
+            target.plan(edit.text, edit.memory)
+            return
+        edit = crio_config.ensure_present(target.text, self.wanted, target.memory, self.elsewhere)
         self.conflict = edit.conflict
-        if params["state"] == "present":
-            self._check_later_files()
-            self._check_program()
+        self._check_later_files()
+        self._check_program()
         target.plan(edit.text, self._remember_good(edit))
 
     def _check_later_files(self):
@@ -377,8 +380,7 @@ class Plan:
         except ConfigError:
             # CRI-O does not start with what is there now; with the new text it does.
             return
-        name = self.wanted.name
-        changes = crio_config.side_effects(toml_text.scan(before), toml_text.scan(after), name)
+        changes = crio_config.side_effects(before, after, self.wanted.name, self.defaults)
         if changes:
             raise ConfigError("the change would also alter other settings of CRI-O: %s" % "; ".join(changes))
 
@@ -417,8 +419,8 @@ def warn_of_conflict(module, plan):
     """Warn of somebody else's runtime of this name."""
     if plan.conflict is not None:
         done = "kept" if plan.kept else "replaced"
-        text = "the runtime %s was made by somebody else: %s. It was %s (on_conflict=%s)"
-        module.warn(text % (plan.wanted.name, plan.conflict, done, plan.wanted.on_conflict))
+        text = "the runtime %s was made by somebody else: %s. It was %s"
+        module.warn(text % (plan.wanted.name, plan.conflict, done))
 
 
 def main():

@@ -141,18 +141,20 @@ def _set_runtime(editor: _Editor, wanted: CrioRuntime, slots: dict[str, Slot], m
             editor.set_key(table, key, value_text(value))
 
 
-def ensure_absent(text: str | None, name: str, memory: Memory | None = None, on_conflict: str = "keep") -> Edit:
+def ensure_absent(text: str | None, name: str, memory: Memory | None = None) -> Edit:
     """Return the Edit that takes the runtime called name out of a drop-in (str or None).
 
     With a memory of ours a text that nobody touched since comes back byte for byte; otherwise what we added is taken
     out, a runtime that we replaced and the former default_runtime come back, and everything else stays. A runtime that
-    we have no memory of is somebody else's: on_conflict is keep, replace (take it out) or fail. Raises ConfigError.
+    we have no memory of is somebody else's and stays. Raises ConfigError.
     """
     if text is None:
         return Edit(None, None)
     editor = _Editor(text)
     if memory is not None and memory.wrote(text):
         return Edit(memory.before, None)
+    if memory is not None and text == memory.before:
+        return Edit(text, None)
     created = list(memory.created) if memory else []
     slots = memory.slots if memory else {}
     conflict = None
@@ -164,12 +166,10 @@ def ensure_absent(text: str | None, name: str, memory: Memory | None = None, on_
         former = slots[_PATH].before if _PATH in slots else None
         if owned and former is not None:
             editor.set_key((*RUNTIME, "runtimes", name), _PATH, former)
-        elif owned or on_conflict == "replace":
+        elif owned:
             editor.remove_runtime(name)
         else:
             conflict = "no run of ours is known to have made it"
-            if on_conflict == "fail":
-                raise editor.refusal(name, conflict)
     if editor.value((*RUNTIME, _DEFAULT)) == name and (_DEFAULT in slots or not editor.has(name)):
         _restore_default(editor, name, slots)
     for block in created:
@@ -336,9 +336,13 @@ def problems(merged: merge.Effective, wanted: CrioRuntime, kept: bool = False) -
     return found
 
 
-def side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> list[str]:
-    """Return what else than our keys differs between two scanned merged configurations, as a list of str."""
-    old, new = _flat(before, name), _flat(after, name)
+def side_effects(before: str, after: str, name: str, defaults: str = "") -> list[str]:
+    """Return what else than our keys differs between two merged configurations (TOML), as a list of str.
+
+    `crio config` prints what is at its default as a comment, and the built-in runtimes with all their keys as soon as
+    there are others. So what is not there counts as in defaults (TOML of `crio config --default`).
+    """
+    old, new = ({**_flat(defaults, name), **_flat(text, name)} for text in (before, after))
     return [
         "%s: %r -> %r" % (toml_text.path_text(path), old.get(path), new.get(path))
         for path in sorted(set(old) | set(new))
@@ -346,7 +350,7 @@ def side_effects(before: toml_text.Document, after: toml_text.Document, name: st
     ]
 
 
-def _flat(document: toml_text.Document, name: str) -> dict[tuple[str, ...], Any]:
+def _flat(text: str, name: str) -> dict[tuple[str, ...], Any]:
     found: dict[tuple[str, ...], Any] = {}
 
     def walk(value: object, path: tuple[str, ...]) -> None:
@@ -358,5 +362,5 @@ def _flat(document: toml_text.Document, name: str) -> dict[tuple[str, ...], Any]
         else:
             found[path] = value
 
-    walk(toml_text.to_python(document.root), ())
+    walk(toml_text.to_python(toml_text.scan(text).root), ())
     return found

@@ -147,9 +147,10 @@ def monitor_problem(module: Any, path: str) -> str | None:
         return "is not an absolute path"
     if not os.path.exists(path):
         return "does not exist"
-    if not os.access(path, os.X_OK) or os.path.isdir(path):
-        return "is not executable"
-    code, output, _errors = module.run_command([path, "--version"])
+    try:
+        code, output, _errors = module.run_command([path, "--version"], handle_exceptions=False)
+    except OSError as error:
+        return "cannot be executed: %s" % error.strerror
     words = output.split()
     if code != 0 or len(words) < 3 or not words[2][:1].isdigit():
         return "is no conmon: it does not tell its version"
