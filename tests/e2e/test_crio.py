@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import open_faults
 from tests.demo import pods
 from tests.e2e.nodes import fresh_cluster
 from tests.sim.cluster import cluster, docker, programs
@@ -23,19 +22,18 @@ pytestmark = pytest.mark.skipif(not os.environ.get(programs.CRIO), reason=f"{pro
 
 SPEC = cluster.Spec("crio", gpus=2, runtime="crio")
 DROP_IN = "/etc/crio/crio.conf.d/99-nvidia.toml"
-RUNC = "/usr/libexec/crio/runc"
-ROOT = ("-e", "crio_runtime_root=/run/runc")
-MONITOR = ("-e", "crio_runtime_monitor_path=/usr/libexec/crio/conmon")
+TOOLKIT = "/etc/nvidia-container-runtime/config.toml"
+SHIPPED = 'runtimes = ["runc", "crun"]'
+RUNTIME = ("site.yml", "--tags", "container_toolkit,crio_runtime")
+REFUSAL = "/etc/systemd/system/crio.service.d/refusal.conf"
+OPERATOR = """[crio.runtime.runtimes.nvidia]
+runtime_path = "/usr/local/nvidia/toolkit/nvidia-container-runtime"
+runtime_type = "oci"
+monitor_path = "/usr/libexec/crio/conmon"
+"""
 UUID = re.compile(r"GPU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Container = tuple[int, int, str]
-
-# What a test finds wrong, and nothing else: a set-up that breaks raises other errors.
-lacking = pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, pytest.fail.Exception),
-    reason=open_faults.RUNTIMES,
-)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +50,11 @@ def before(machine: Handle) -> str:
 
 @pytest.fixture
 def clean(machine: Handle, before: str) -> Iterator[None]:
-    """However a test ends, the node is afterwards without our drop-in and the test's pods, and CRI-O runs."""
+    """However a test ends, the node is afterwards without our settings and the test's pods, and CRI-O runs."""
     yield
-    machine.execute("rm", "-rf", DROP_IN, "/var/lib/kubegpu/runtime-config")
+    machine.execute("rm", "-rf", DROP_IN, "/var/lib/kubegpu/runtime-config", REFUSAL)
+    machine.execute("sh", "-c", f"test ! -e {TOOLKIT} || sed -i 's|^runtimes = .*|{SHIPPED}|' {TOOLKIT}")
+    machine.execute("systemctl", "daemon-reload")
     machine.execute("systemctl", "restart", "crio")
     delete_pods(machine)
 
@@ -123,9 +123,24 @@ def starts(machine: Handle) -> None:
     machine.execute("crictl", "version")
 
 
-def tell_toolkit(machine: Handle) -> None:
-    """Names runc in the toolkit's file, which looks for it in PATH."""
-    machine.execute("nvidia-ctk", "config", "--in-place", "--set", f"nvidia-container-runtime.runtimes={RUNC}")
+def write(machine: Handle, path: str, text: str) -> None:
+    """Writes a file on the node, and the folder that it is in."""
+    machine.execute("sh", "-c", 'mkdir -p "$(dirname "$1")" && printf %s "$2" >"$1"', "sh", path, text)
+
+
+def refuse(machine: Handle) -> None:
+    """Has CRI-O fail to start as long as a drop-in names the runtime, which no check of ours can see."""
+    command = "! grep --quiet nvidia-container-runtime -r /etc/crio/crio.conf.d"
+    write(machine, REFUSAL, f"[Service]\nExecStartPre=/bin/sh -c '{command}'\n")
+    machine.execute("systemctl", "daemon-reload")
+
+
+def shows_its_gpu(machine: Handle, pod: str) -> None:
+    """Runs a pod that asks for one GPU, names no RuntimeClass, and sees one GPU of the node."""
+    run_pod(machine, pod, 1, "nvidia-smi -L; exec sleep 86400")
+    wait_for("nvidia-smi in the pod", lambda: UUID.search(machine.kubectl("logs", pod)))
+    (seen,) = UUID.findall(machine.kubectl("logs", pod))
+    assert seen in machine.execute("nvidia-smi", "-L")
 
 
 def test_pods_run_on_a_node_with_crio(machine: Handle, before: str, clean: None, bystander: Container) -> None:
@@ -142,78 +157,92 @@ def test_check_mode_changes_nothing_on_an_untouched_node(machine: Handle, before
     assert snapshot(machine) == before
 
 
-@lacking
-def test_a_default_run_brings_a_pod_its_gpu(machine: Handle, clean: None) -> None:
-    run = machine.playbook("site.yml", "-e", "device_plugin_rollout_timeout=60")
-    assert run.returncode == 0, run.output
-    run_pod(machine, "gpu", gpus=1)
-
-
-@lacking
 def test_crio_starts_with_what_a_run_wrote_that_did_not_restart_it(machine: Handle, clean: None) -> None:
-    run = machine.playbook("site.yml", "--tags", "crio_runtime", "-e", "crio_runtime_allow_restart=never")
+    run = machine.playbook(*RUNTIME, "-e", "crio_runtime_allow_restart=never")
     assert run.returncode == 0, run.output
     starts(machine)
 
 
-def test_a_file_with_which_crio_does_not_start_is_taken_back(
+def test_a_file_with_which_crio_would_not_start_is_not_written(
     machine: Handle, clean: None, bystander: Container
 ) -> None:
-    files = crio_files(machine)
-    run = machine.playbook("site.yml", "--tags", "crio_runtime", "-e", "crio_runtime_monitor_path=/nowhere/conmon")
+    files, old = crio_files(machine), daemon(machine)
+    run = machine.playbook(*RUNTIME, "-e", "crio_runtime_monitor_path=/nowhere/conmon")
     assert run.returncode != 0, run.output
-    assert "/nowhere/conmon" in run.output, "why, in the words of who refuses it"
+    assert "monitor_path of the runtime nvidia, /nowhere/conmon, does not exist" in run.output
+    assert daemon(machine) == old
+    assert crio_files(machine) == files
+    assert container(machine) == bystander
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["this-run", "an-earlier-run"])
+def test_a_file_with_which_crio_does_not_start_is_taken_back(
+    machine: Handle, clean: None, bystander: Container, earlier: bool
+) -> None:
+    files = crio_files(machine)
+    if earlier:
+        run = machine.playbook(*RUNTIME, "-e", "crio_runtime_allow_restart=never")
+        assert run.returncode == 0, run.output
+        assert crio_files(machine) != files
+    refuse(machine)
+    run = machine.playbook(*RUNTIME)
+    assert run.returncode != 0, run.output
+    assert f"{DROP_IN} is again as CRI-O last ran with it" in run.output
     assert daemon(machine) != "0"
     assert crio_files(machine) == files
     assert container(machine) == bystander
 
 
-@lacking
 def test_pods_run_before_and_after_nvidias_runtime_became_the_default(
     machine: Handle, clean: None, bystander: Container
 ) -> None:
-    """With the monitor's path given, so that CRI-O starts."""
     old = daemon(machine)
-    run = machine.playbook("site.yml", "--tags", "container_toolkit,crio_runtime", *MONITOR)
+    run = machine.playbook(*RUNTIME)
     assert run.returncode == 0, run.output
     assert daemon(machine) not in (old, "0")
+    assert container(machine) == bystander
     run_pod(machine, "after")
     assert container(machine) == bystander
 
 
-@lacking
-def test_containers_live_through_the_restart(machine: Handle, clean: None, bystander: Container) -> None:
-    """With the paths of the monitor and of runc given, CRI-O still looks for its containers below another root."""
-    tell_toolkit(machine)
-    run = machine.playbook("site.yml", "--tags", "crio_runtime", *MONITOR)
-    assert run.returncode == 0, run.output
-    assert container(machine) == bystander
+def test_the_gpu_operators_runtime_is_kept(machine: Handle, clean: None) -> None:
+    write(machine, DROP_IN, OPERATOR)
+    files = crio_files(machine)
+    for playbook in ("site.yml", "remove.yml"):
+        run = machine.playbook(playbook, "--tags", "crio_runtime", "-e", "crio_runtime_set_default=false")
+        assert run.returncode == 0, run.output
+        assert re.search(r"was\s+made\s+by\s+somebody\s+else", run.output), run.output
+        assert crio_files(machine) == files
 
 
-def test_the_whole_chain_with_what_the_operator_must_say(machine: Handle, bystander: Container) -> None:
-    """What the faults above leave to the operator: monitor, root, and the path of runc in the toolkit's file."""
-    tell_toolkit(machine)
+def test_the_whole_chain(machine: Handle, bystander: Container) -> None:
     old = daemon(machine)
-    run = machine.playbook("site.yml", *MONITOR, *ROOT)
+    run = machine.playbook("site.yml")
     assert run.returncode == 0, run.output
     assert daemon(machine) not in (old, "0")
     assert machine.gpus() == 2
     assert container(machine) == bystander
-    run_pod(machine, "gpu", 1, "nvidia-smi -L; exec sleep 86400")
-    wait_for("nvidia-smi in the pod", lambda: UUID.search(machine.kubectl("logs", "gpu")))
-    seen = UUID.findall(machine.kubectl("logs", "gpu"))
-    assert len(seen) == 1
-    assert seen[0] in machine.execute("nvidia-smi", "-L")
-    again = machine.playbook("site.yml", *MONITOR, *ROOT)
+    shows_its_gpu(machine, "gpu")
+    again = machine.playbook("site.yml")
     assert (again.returncode, again.changed) == (0, 0), again.output
+
+
+def test_a_pod_gets_its_gpu_from_the_kubelet_where_the_default_runtime_is_crios_own(machine: Handle) -> None:
+    config = {"version": "v1", "flags": {"plugin": {"deviceListStrategy": "cdi-cri"}}}
+    extra = {"crio_runtime_set_default": False, "container_toolkit_cdi": True, "device_plugin_config": config}
+    run = machine.playbook("site.yml", "-e", json.dumps(extra))
+    assert run.returncode == 0, run.output
+    assert "default_runtime" not in machine.execute("cat", DROP_IN)
+    shows_its_gpu(machine, "cdi")
 
 
 def test_absent_takes_everything_back_and_crio_starts(machine: Handle, before: str) -> None:
     running = container(machine)
-    machine.kubectl("delete", "pod", "gpu", "--grace-period=0", "--force")
+    machine.kubectl("delete", "pod", "gpu", "cdi", "--grace-period=0", "--force")
     run = machine.playbook("remove.yml")
     assert run.returncode == 0, run.output
     assert crio_files(machine) == [line for line in before.splitlines() if line.startswith("/etc/crio/")]
+    assert SHIPPED in machine.execute("cat", TOOLKIT).splitlines()
     starts(machine)
     assert container(machine) == running
     run_pod(machine, "after")

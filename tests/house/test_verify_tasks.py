@@ -53,11 +53,17 @@ def variable(template: str) -> str:
     return template.strip("{} ").partition("|")[0].strip()
 
 
+def places(arguments: dict[str, str]) -> dict[str, str]:
+    return {name: variable(value) for name, value in arguments.items() if name not in WANTED}
+
+
 def test_the_runtimes_are_looked_for_where_their_roles_set_them_up():
     looked = {key: task[key] for task, _ in tasks() for key in task if key.endswith("_runtime_config")}
     assert len(looked) == 3
     for module, arguments in looked.items():
         role = ROOT / "roles" / module.rpartition(".")[2].removesuffix("_config")
-        (first,) = [task[module] for task in load(role / "tasks" / "main.yml") if module in task]
-        places = {name: variable(value) for name, value in first.items() if name not in WANTED}
-        assert {name: variable(value) for name, value in arguments.items() if name != "name"} == places
+        main = load(role / "tasks" / "main.yml")
+        first, *_ = [
+            task.get("module_defaults", task)[module] for task in main if module in task.get("module_defaults", task)
+        ]
+        assert places(arguments) == places(first)

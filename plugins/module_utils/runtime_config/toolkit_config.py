@@ -12,17 +12,21 @@ types are those of the toolkit (internal/config of NVIDIA/nvidia-container-toolk
 from __future__ import annotations
 
 import re
-from typing import Mapping
+from typing import List, Mapping, Union
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, Slot, digest
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, replace
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
+
+Setting = Union[bool, str, List[str]]
 
 CLI = ("nvidia-container-cli",)
 RUNTIME = ("nvidia-container-runtime",)
 
 PLACES = {
     "mode": (RUNTIME, "mode"),
+    "runtimes": (RUNTIME, "runtimes"),
     "debug": (RUNTIME, "debug"),
     "log_level": (RUNTIME, "log-level"),
     "cli_debug": (CLI, "debug"),
@@ -33,8 +37,8 @@ PLACES = {
 """Option of the module -> (path of the table, key)."""
 
 
-def apply(text: str, settings: Mapping[str, bool | str]) -> str:
-    """Return text with the settings (option -> bool or str) in it; what means the same already stays as it is.
+def apply(text: str, settings: Mapping[str, Setting]) -> str:
+    """Return text with the settings (option -> value) in it; what means the same already stays as it is.
 
     Raises ConfigError with line and column for what is not TOML or cannot be edited safely.
     """
@@ -50,9 +54,49 @@ def apply(text: str, settings: Mapping[str, bool | str]) -> str:
     return editor.text
 
 
-def _raw(value: bool | str) -> str:
+def remember(text: str, settings: Mapping[str, Setting], memory: Memory | None) -> Memory | None:
+    """Return what to remember before the settings are applied to text; memory is that of earlier runs or None.
+
+    It is what restore needs to take them back. Raises ConfigError.
+    """
+    after = apply(text, settings)
+    if after == text:
+        return memory
+    old, new = _Editor(text), _Editor(after)
+    slots = dict(memory.slots) if memory else {}
+    for option in settings:
+        place = (*PLACES[option][0], PLACES[option][1])
+        current, wanted = old.raw(place), new.raw(place)
+        if wanted is not None and current != wanted:
+            # One that we set earlier keeps what was before us.
+            ours = option in slots and slots[option].set == current
+            slots[option] = Slot(wanted, slots[option].before if ours else current)
+    before = restore(text, memory) if memory else text
+    return Memory(before, digest(after), slots)
+
+
+def restore(text: str, memory: Memory) -> str:
+    """Return text without what the runs of memory set: byte for byte if nobody touched it since, else value by value,
+    as far as they are still ours. Raises ConfigError."""
+    if memory.wrote(text) and memory.before is not None:
+        return memory.before
+    editor = _Editor(text)
+    for option, slot in memory.slots.items():
+        table, key = PLACES[option]
+        if editor.raw((*table, key)) != slot.set:
+            continue
+        if slot.before is not None:
+            editor.set_key(table, key, slot.before)
+        else:
+            editor.remove_key((*table, key))
+    return editor.text
+
+
+def _raw(value: Setting) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return "[%s]" % ", ".join(map(toml_text.string_text, value))
     return toml_text.string_text(value)
 
 
@@ -61,6 +105,12 @@ class _Editor(TomlEditor):
 
     def append_block(self, lines: list[str], indent: str = "") -> None:
         self.add_block(len(self.text.rstrip("\r\n")), lines, indent)
+
+    def remove_key(self, path: tuple[str, ...]) -> None:
+        """Remove a key that has a line of its own."""
+        found = self.document.find(path)
+        if isinstance(found, toml_text.Entry) and self.stands_alone(found):
+            self.remove_lines(found.start, found.value.end)
 
     def set_key(self, table_path: tuple[str, ...], key: str, raw: str) -> None:
         table = self.document.find(table_path) if table_path else self.document.root

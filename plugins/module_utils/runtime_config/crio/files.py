@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""CRI-O's drop-ins on disk, and what the crio binary makes of them.
+"""CRI-O's drop-ins on disk.
 
 CRI-O reads every file below crio.conf.d, whatever its name (Config.UpdateFromPath walks the folder), hidden ones
 too. So neither a backup nor the temporary file of an atomic write may lie there, not even for a moment: both get a
 place of their own, on the same file system in the case of the temporary file.
 
-Members of AnsibleModule in use: atomic_move, set_mode_if_different, run_command, tmpdir.
+Members of AnsibleModule in use: atomic_move, set_mode_if_different.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import time
 from typing import Any, Callable
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 TEMPORARY = ".kubegpu-crio-"
@@ -107,32 +106,3 @@ def leftovers(folder: str) -> list[str]:
     except OSError:
         return []
     return [os.path.join(os.path.dirname(folder), name) for name in sorted(names) if name.startswith(TEMPORARY)]
-
-
-def merged(module: Any, binary: str, main: str, folder: str, path: str, text: str | None) -> toml_text.Document:
-    """Return the scanned configuration that crio makes of its files if the one at path held text (None: no file).
-
-    `crio config` prints it and starts nothing. Raises ConfigError with crio's own last words.
-    """
-    trial = tempfile.mkdtemp(prefix="kubegpu-crio-", dir=module.tmpdir)
-    try:
-        if os.path.isdir(folder):
-            shutil.copytree(folder, os.path.join(trial, "d"), symlinks=False)
-        else:
-            os.mkdir(os.path.join(trial, "d"))
-        stand_in = os.path.join(trial, "d", os.path.relpath(path, folder))
-        if text is None:
-            if os.path.exists(stand_in):
-                os.unlink(stand_in)
-        else:
-            os.makedirs(os.path.dirname(stand_in), exist_ok=True)
-            with open(stand_in, "wb") as stream:
-                stream.write(text.encode("utf-8"))
-        command = [binary, "--config", main, "--config-dir", os.path.join(trial, "d"), "config"]
-        code, output, errors = module.run_command(command)
-        if code != 0:
-            last = (errors.strip() or output.strip() or "exit status %d" % code).splitlines()[-1]
-            raise ConfigError("CRI-O refuses it: %s" % last.replace(stand_in, path))
-        return toml_text.scan(output)
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)

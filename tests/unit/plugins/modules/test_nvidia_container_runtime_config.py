@@ -106,3 +106,63 @@ def test_refused(config, tmp_path, text, message):
 def test_no_file(tmp_path):
     answer = run_module(NAME, path=str(tmp_path / "none"), mode="auto")
     assert "install nvidia-container-toolkit-base" in answer["msg"]
+
+
+CRUN = "/usr/libexec/crio/crun"
+
+
+@pytest.fixture
+def crio(config, tmp_path):
+    """The arguments with which the role of CRI-O calls the module."""
+    return {"path": str(config), "remember_as": "crio", "state_dir": str(tmp_path / "memory")}
+
+
+@pytest.mark.parametrize(
+    "old", [b'runtimes = ["runc", "crun"]', b'#runtimes = ["runc"]', b'runtimes = [ # why\n  "runc",\n]', b""]
+)
+def test_the_low_level_runtimes_and_back(config, crio, tmp_path, old):
+    shipped = SHIPPED.replace(b'runtimes = ["runc", "crun"]', old)
+    config.write_bytes(shipped)
+    dry = run_module(NAME, check=True, runtimes=[CRUN], **crio)
+    assert (dry["changed"], len(tree(tmp_path))) == (True, 1)
+    assert run_module(NAME, runtimes=[CRUN], **crio)["diff"] == dry["diff"]
+    assert tomllib.loads(config.read_text())["nvidia-container-runtime"]["runtimes"] == [CRUN]
+    assert run_module(NAME, runtimes=[CRUN], **crio)["changed"] is False
+    assert run_module(NAME, runtimes=["/other", "runc"], **crio)["changed"] is True
+    gone = run_module(NAME, state="absent", **crio)
+    assert (gone["changed"], config.read_bytes()) == (True, shipped)
+    assert list(tree(tmp_path)) == ["config.toml"]
+    assert run_module(NAME, state="absent", **crio)["changed"] is False
+
+
+def test_back_after_somebody_changed_something_else(config, crio):
+    run_module(NAME, runtimes=[CRUN], **crio)
+    run_module(NAME, path=str(config), mode="cdi")
+    run_module(NAME, runtimes=["/other"], **crio)
+    run_module(NAME, state="absent", **crio)
+    assert config.read_bytes() == SHIPPED.replace(b'mode = "auto"', b'mode = "cdi"')
+
+
+def test_what_somebody_else_set_since_is_not_taken_back(config, crio):
+    run_module(NAME, runtimes=[CRUN], **crio)
+    run_module(NAME, path=str(config), runtimes=["/theirs"])
+    before = config.read_bytes()
+    assert run_module(NAME, state="absent", **crio)["changed"] is False
+    assert config.read_bytes() == before
+
+
+def test_a_commented_line_is_removed_where_only_its_value_can_go(config, crio):
+    config.write_bytes(SHIPPED.replace(b"runtimes =", b"#runtimes ="))
+    run_module(NAME, runtimes=[CRUN], **crio)
+    run_module(NAME, path=str(config), mode="cdi")
+    run_module(NAME, state="absent", **crio)
+    assert b"runtimes" not in config.read_bytes()
+
+
+def test_absent_without_a_file(tmp_path, crio):
+    Path(crio["path"]).unlink()
+    assert run_module(NAME, state="absent", **crio)["changed"] is False
+
+
+def test_absent_needs_to_know_whose(config):
+    assert "remember_as" in run_module(NAME, path=str(config), state="absent")["msg"]
