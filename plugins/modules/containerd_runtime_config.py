@@ -252,6 +252,8 @@ ARGUMENTS = {
     "path": {"type": "str", "default": "/usr/bin/nvidia-container-runtime"},
     "set_default": {"type": "bool"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "on_conflict": {"type": "str", "choices": ["keep", "replace", "fail"], "default": "keep"},
+    "enable_cri": {"type": "bool", "default": False},
     "layout": {"type": "str", "choices": ["auto", "containerd", *containerd_k3s.FLAVORS], "default": "auto"},
     "config_path": {"type": "path", "default": containerd_layouts.CONFIG_PATH},
     "drop_in_path": {"type": "path", "default": "/etc/containerd/conf.d/99-nvidia.toml"},

@@ -21,12 +21,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
-    PREFIXES,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import version_of
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.effective import (
     RUNTIME_TYPE,
     ContainerdRuntime,
-    version_of,
 )
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, digest
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError

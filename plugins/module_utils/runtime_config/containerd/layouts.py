@@ -10,6 +10,7 @@ tmpdir, warn.
 
 from __future__ import annotations
 
+import glob
 import os
 from typing import Any
 
@@ -21,13 +22,25 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
     config as containerd_config,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    effective as containerd_effective,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    imports as containerd_imports,
+)
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys as containerd_keys
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
+_CRI_OFF = (
+    "switches CRI off, so the kubelet cannot use this containerd (Docker's package containerd.io ships its file like "
+    "this). Nothing was changed. Have CRI switched on with enable_cri (containerd_runtime_enable_cri in the role), "
+    "which needs a restart of containerd, or take it out of the list, and run this again"
+)
 
 
 class PlaceError(Exception):
@@ -53,7 +66,7 @@ class Engine:
         if self.binary is None:
             return None
         if text is None:
-            text = "version = %d\n" % (3 if self.major == 2 else 2)
+            text = "version = %d\n" % (2 if self.major == 1 else 3)
         folder = self.module.tmpdir
         return containerd_dump.dump(self.module.run_command, self.binary, text, self.path, folder, imported)
 
@@ -72,6 +85,7 @@ class Plain:
         self.engine = Engine(module, self.main.path)
         self.version: int | None = None
         self.merged: toml_text.Document | None = None
+        self.conflict: str | None = None
 
     @property
     def major(self) -> int | None:
@@ -93,7 +107,7 @@ class Plain:
         asked = self.params["placement"]
         if asked == "main":
             return None
-        version = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, self.engine.major)
+        version = containerd_imports.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, self.engine.major)
         if asked == "auto":
             in_main = containerd_config.has_runtime(self.main.text, self.name)
             return None if in_main and not containerd_config.has_runtime(self.drop_in.text, self.name) else version
@@ -112,28 +126,45 @@ class Plain:
 
     def plan_present(self) -> None:
         params, engine = self.params, self.engine
-        wanted = containerd_config.ContainerdRuntime(self.name, params["path"], params["set_default"])
-        version = self.place()
+        wanted = containerd_effective.ContainerdRuntime(
+            self.name, params["path"], params["set_default"], params["on_conflict"], params["enable_cri"]
+        )
+        disabled = self.disabled()
+        if disabled is not None and not params["enable_cri"]:
+            raise ConfigError("disabled_plugins (line %d) %s" % (disabled, _CRI_OFF))
+        version = None if disabled is not None else self.place()
         if version is not None:
             self.target = self.drop_in
         target = self.target
         # Once without containerd, whose own messages for a bad file say less than ours.
         containerd_config.ensure_present(target.text, wanted, target.memory, None, engine.major, version)
-        before = self.dump_with(target.text)
-        effective = containerd_config.effective_of(before) if before else None
+        before = self.dump_with(containerd_config.switch_cri_on(target.text, engine.major) if disabled else target.text)
+        effective = containerd_effective.effective_of(before) if before else None
         edit = containerd_config.ensure_present(target.text, wanted, target.memory, effective, engine.major, version)
         after = before if edit.text == target.text else self.dump_with(edit.text)
         if before is not None and after is not None:
-            self.check(before, after, wanted)
+            self.check(before, after, wanted, edit)
+        for other in self.targets:
+            other.plan(other.text, containerd_config.note_theirs(other.text, self.name, other.memory))
         target.plan(edit.text, edit.memory)
-        self.version, self.merged = edit.version, after
+        self.version, self.merged, self.conflict = edit.version, after, edit.conflict
 
     def check(
-        self, before: toml_text.Document, after: toml_text.Document, wanted: containerd_config.ContainerdRuntime
+        self,
+        before: toml_text.Document,
+        after: toml_text.Document,
+        wanted: containerd_effective.ContainerdRuntime,
+        edit: containerd_config.Edit,
     ) -> None:
         """Raise ConfigError unless the merged configuration is as wanted and nothing else changes."""
+        if containerd_config.disabled_cri(after) is not None:
+            raise ConfigError(
+                "disabled_plugins of an imported file (%s) %s" % (", ".join(self.imported(after)), _CRI_OFF)
+            )
         expected = wanted.name if wanted.set_default else None
-        found = containerd_config.problems(containerd_config.effective_of(after), wanted, expected)
+        kept = edit.conflict is not None and wanted.on_conflict == "keep"
+        effective = containerd_effective.effective_of(after)
+        found = containerd_effective.problems(effective, wanted, expected, kept)
         if found:
             others = [path for path in self.imported(after) if path != self.target.path]
             if self.target is not self.main:
@@ -148,12 +179,29 @@ class Plain:
                     else "This is a bug, please report it",
                 )
             )
-        refuse_side_effects(before, after, wanted.name)
+        self.refuse_side_effects(before, after, edit)
+
+    def refuse_side_effects(
+        self, before: toml_text.Document, after: toml_text.Document, edit: containerd_config.Edit
+    ) -> None:
+        """Raise ConfigError if CRI would not start, or if more than our keys differs between two merged
+        configurations."""
+        old = containerd_effective.effective_of(before)
+        missing = containerd_effective.missing_default(containerd_effective.effective_of(after))
+        if missing is not None and missing != containerd_effective.missing_default(old):
+            raise ConfigError(
+                "default_runtime_name would be %s, and there would be no runtime of this name, so CRI would not start; "
+                "add the runtime, or name another default" % missing
+            )
+        names = (self.name, "runc") if edit.runc else (self.name,)
+        changes = containerd_effective.side_effects(before, after, names)
+        if changes:
+            raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
 
     def plan_absent(self) -> None:
         # The drop-in goes first: the default runtime may stand in one of them and the runtime in the other.
-        main = toml_text.scan(self.main.text or "")
-        imported = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
+        main = containerd_keys.read(self.main.text or "", self.engine.major)
+        imported = containerd_imports.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
         if self.drop_in.memory is not None or (imported and self.drop_in.text is not None):
             self.take_out(self.drop_in)
         self.take_out(self.main)
@@ -161,19 +209,30 @@ class Plain:
 
     def take_out(self, target: containerd_changes.Target) -> None:
         self.target = target
-        edit = containerd_config.ensure_absent(target.text, self.name, target.memory)
+        params, major, drop_in = self.params, self.engine.major, target is self.drop_in
+        arguments = (target.text, self.name, target.memory, params["path"], params["on_conflict"], major)
+        edit = containerd_config.ensure_absent(*arguments, None, drop_in)
         if edit.text != target.text:
-            before, after = self.dump_with(target.text), self.dump_with(edit.text)
-            if before is not None and after is not None:
-                refuse_side_effects(before, after, self.name)
+            before = self.dump_with(target.text)
+            effective = containerd_effective.effective_of(before) if before else None
+            edit = containerd_config.ensure_absent(*arguments, effective, drop_in)
+            after = self.dump_with(edit.text)
+            # CRI that an earlier run switched on goes off again, and with it all of its settings.
+            if before is not None and after is not None and containerd_config.disabled_cri(after) is None:
+                self.refuse_side_effects(before, after, edit)
             self.merged = after
         target.plan(edit.text, edit.memory)
+        self.conflict = self.conflict or edit.conflict
         if target is self.main:
             self.version = edit.version
 
     def imported(self, merged: toml_text.Document | None) -> list[str]:
-        """The imported files of a merged configuration, with our drop-in by its real name."""
-        return containerd_dump.imported_files(merged, self.main.path) if merged is not None else []
+        """The files that the main file imports; containerd 1.x names those as well that they import."""
+        document = containerd_keys.read(self.main.text or "", self.engine.major)
+        found = {path for item in containerd_imports.imports_of(document, self.main.path) for path in glob.glob(item)}
+        if merged is not None:
+            found.update(containerd_dump.imported_files(merged))
+        return sorted(found - {self.main.path})
 
     def files(self) -> list[str]:
         """Paths of all files that the configuration consists of."""
@@ -194,17 +253,11 @@ class Plain:
                 self.module.warn(
                     "the running containerd reads %s (its flag --config), not %s" % (other, self.main.path)
                 )
-        disabled = self.disabled()
-        if disabled is not None and self.params["state"] == "present":
-            self.module.warn(
-                "%s, line %d: disabled_plugins switches CRI off, so kubelet cannot use this containerd and the runtime "
-                "has no effect; take cri out of the list and restart containerd" % (self.main.path, disabled)
-            )
 
     def disabled(self) -> int | None:
         """Line of disabled_plugins if it switches CRI off, else None."""
         text = self.main.new_text if self.main.planned else self.main.text
-        return containerd_config.disabled_cri(toml_text.scan(text)) if text is not None else None
+        return containerd_config.disabled_cri(containerd_keys.read(text or "", self.engine.major))
 
 
 class K3s:
@@ -214,7 +267,8 @@ class K3s:
         params = module.params
         self.module, self.params, self.layout = module, params, flavor
         self.paths = containerd_k3s.Paths(flavor, params["root"])
-        self.wanted = containerd_config.ContainerdRuntime(params["name"], params["path"], params["set_default"])
+        self.conflict: str | None = None
+        self.wanted = containerd_effective.ContainerdRuntime(params["name"], params["path"], params["set_default"])
         self.main = self.target = containerd_changes.Target(self.paths.generated, None, None)
         try:
             self.main.text = files.read(self.main.path)
@@ -291,13 +345,6 @@ def read_target(module: Any, path: str) -> containerd_changes.Target:
         return containerd_changes.read(module, module.params["state_dir"], path, module.params["name"])
     except ConfigError as error:
         raise PlaceError(path, error) from error
-
-
-def refuse_side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> None:
-    """Raise ConfigError if more than our keys differs between two merged configurations."""
-    changes = containerd_config.side_effects(before, after, name)
-    if changes:
-        raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
 
 
 def choose(module: Any) -> Plain | K3s:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    config as containerd_config,
+    effective as containerd_effective,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     journal as containerd_journal,
@@ -319,7 +319,7 @@ def test_k3s_gets_a_template_for_another_runtime_and_containerd_takes_it(tmp_pat
     assert site.run(state="absent", name="nvidia-two")["changed"] is True
     assert not site.template.exists()
     done = subprocess.run([binary(series), "-c", file, "config", "dump"], capture_output=True, text=True, check=True)
-    effective = containerd_config.effective_of(toml_text.scan(done.stdout))
+    effective = containerd_effective.effective_of(toml_text.scan(done.stdout))
     runtimes = {name: toml_text.to_python(effective.runtime(name)) for name in ("runc", "nvidia-two")}
     assert runtimes["nvidia-two"]["options"]["BinaryName"] == wanted["path"]
     assert [item["options"]["SystemdCgroup"] for item in runtimes.values()] == [True, True]
