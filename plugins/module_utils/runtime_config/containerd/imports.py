@@ -45,14 +45,13 @@ def candidate_text(
     config_path: str,
     matches: Callable[[str], list[str]],
     stand_ins: dict[str, str | None] | None = None,
-    engine: int | None = None,
 ) -> str:
     """Return the text for a trial `config dump` from another place, with the imports that the real place has.
 
     A pattern may match the file itself, whose old content would then be merged over the new one. matches: function
     (pattern) -> list of paths. stand_ins: imported path -> path of the file to take instead, None for no file.
     """
-    document = keys.read(text, engine)
+    document = keys.read(text)
     patterns = imports_of(document, config_path)
     stand_ins = dict(stand_ins or {})
     imports: list[str] = []
@@ -64,7 +63,7 @@ def candidate_text(
         taken = [stand_ins.get(path, path) for path in sorted(found) if path != config_path]
         imports.extend(path for path in taken if path is not None)
     entry = document.find(("imports",))
-    if not isinstance(entry, toml_text.Entry):
+    if not isinstance(entry, toml_text.Entry) or not patterns:
         return text
     raw = "[%s]" % ", ".join(map(toml_text.string_text, imports))
     return replace(text, entry.value.start, entry.value.end, raw)

@@ -30,12 +30,18 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys as containerd_keys
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    process as containerd_process,
+)
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
+PROGRAMS = ["/usr/local/bin"]
+"""Where containerd's own archive is unpacked, and sudo's secure_path does not look."""
+
 _CRI_OFF = (
     "switches CRI off, so the kubelet cannot use this containerd (Docker's package containerd.io ships its file like "
     "this). Nothing was changed. Have CRI switched on with enable_cri (containerd_runtime_enable_cri in the role), "
@@ -51,15 +57,24 @@ class PlaceError(Exception):
 
 
 class Engine:
-    """The containerd binary, or its absence."""
+    """The containerd binary, or its absence: the one that is asked for, else that of the running daemon, since another
+    one may be in PATH, and PATH may lack its folder."""
 
-    def __init__(self, module: Any, path: str) -> None:
+    def __init__(self, module: Any, path: str, daemon: process.Daemon | None) -> None:
         self.module = module
         self.path = path
-        self.binary = module.get_bin_path(module.params["containerd"])
+        asked = module.params["containerd"]
+        running = containerd_process.program(daemon.pid) if daemon is not None and not asked else None
+        self.binary = running or module.get_bin_path(asked or "containerd", opt_dirs=PROGRAMS)
         if self.binary is None:
-            module.warn("%s is not there, so the file is not checked by containerd" % module.params["containerd"])
+            module.warn("%s is not there, so the file is not checked by containerd" % (asked or "containerd"))
         self.major = containerd_dump.major_version(module.run_command, self.binary) if self.binary else None
+
+    def ctr(self) -> str | None:
+        """Return the path of the ctr beside the binary, else of one in PATH, None if there is none."""
+        beside = os.path.join(os.path.dirname(self.binary or ""), "ctr")
+        found: str | None = self.module.get_bin_path("ctr", opt_dirs=PROGRAMS)
+        return beside if self.binary is not None and os.access(beside, os.X_OK) else found
 
     def dump(self, text: str | None, imported: dict[str, str | None] | None = None) -> toml_text.Document | None:
         """Return the scanned merged configuration, None without a binary. Raises ConfigError."""
@@ -82,7 +97,8 @@ class Plain:
         self.main = read_target(module, os.path.realpath(params["config_path"]))
         self.drop_in = read_target(module, os.path.realpath(params["drop_in_path"]))
         self.targets = [self.main, self.drop_in]
-        self.engine = Engine(module, self.main.path)
+        self.daemon = process.find("containerd", self.socket())
+        self.engine = Engine(module, self.main.path, self.daemon)
         self.version: int | None = None
         self.merged: toml_text.Document | None = None
         self.conflict: str | None = None
@@ -91,14 +107,19 @@ class Plain:
     def major(self) -> int | None:
         return self.engine.major
 
+    def ctr(self) -> str | None:
+        return self.engine.ctr()
+
     def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
         self.target = self.main
         try:
             if self.params["state"] == "present":
                 self.plan_present()
-            else:
+            elif self.params["state"] == "absent":
                 self.plan_absent()
+            else:
+                self.plan_roll_back()
         except ConfigError as error:
             raise PlaceError(self.target.path, error) from error
 
@@ -207,6 +228,11 @@ class Plain:
         self.take_out(self.main)
         self.version = self.version or containerd_config.version_in(main)
 
+    def plan_roll_back(self) -> None:
+        containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+        self.target = next((target for target in self.targets if target.changed), self.main)
+        self.version = containerd_config.version_in(containerd_keys.read(self.main_text() or "", self.engine.major))
+
     def take_out(self, target: containerd_changes.Target) -> None:
         self.target = target
         params, major, drop_in = self.params, self.engine.major, target is self.drop_in
@@ -228,7 +254,7 @@ class Plain:
 
     def imported(self, merged: toml_text.Document | None) -> list[str]:
         """The files that the main file imports; containerd 1.x names those as well that they import."""
-        document = containerd_keys.read(self.main.text or "", self.engine.major)
+        document = containerd_keys.read(self.main_text() or "", self.engine.major)
         found = {path for item in containerd_imports.imports_of(document, self.main.path) for path in glob.glob(item)}
         if merged is not None:
             found.update(containerd_dump.imported_files(merged))
@@ -244,10 +270,10 @@ class Plain:
     def more_reasons(self) -> list[str]:
         return []
 
-    def warn(self, daemon: process.Daemon | None) -> None:
+    def warn(self) -> None:
         """Warn of what keeps the runtime from having an effect."""
-        if daemon is not None:
-            flags = docker_flags.flags(daemon.arguments)
+        if self.daemon is not None:
+            flags = docker_flags.flags(self.daemon.arguments)
             other = flags.get("config") or flags.get("c")
             if other and os.path.realpath(other) != self.main.path:
                 self.module.warn(
@@ -256,8 +282,11 @@ class Plain:
 
     def disabled(self) -> int | None:
         """Line of disabled_plugins if it switches CRI off, else None."""
-        text = self.main.new_text if self.main.planned else self.main.text
-        return containerd_config.disabled_cri(containerd_keys.read(text or "", self.engine.major))
+        return containerd_config.disabled_cri(containerd_keys.read(self.main_text() or "", self.engine.major))
+
+    def main_text(self) -> str | None:
+        """Text of the main file as it shall be."""
+        return self.main.new_text if self.main.planned else self.main.text
 
 
 class K3s:
@@ -267,8 +296,9 @@ class K3s:
         params = module.params
         self.module, self.params, self.layout = module, params, flavor
         self.paths = containerd_k3s.Paths(flavor, params["root"])
-        self.conflict: str | None = None
-        self.wanted = containerd_effective.ContainerdRuntime(params["name"], params["path"], params["set_default"])
+        self.wanted = containerd_effective.ContainerdRuntime(
+            params["name"], params["path"], params["set_default"], params["on_conflict"]
+        )
         self.main = self.target = containerd_changes.Target(self.paths.generated, None, None)
         try:
             self.main.text = files.read(self.main.path)
@@ -276,37 +306,48 @@ class K3s:
         except ConfigError as error:
             raise PlaceError(self.main.path, error) from error
         self.template = read_target(module, self.paths.template(self.version))
+        self.drop_in = read_target(module, self.paths.drop_in(self.version))
         self.default_file = read_target(module, self.paths.default_file)
-        self.targets = [self.template, self.default_file]
-        self.major = 2 if self.version == 3 else 1
+        self.targets = [self.template, self.drop_in, self.default_file]
+        self.major = 2 if self.version >= 3 else 1
+        self.daemon = process.find("containerd", self.socket())
+        self.conflict: str | None = None
 
     @property
     def name(self) -> str:
         return self.wanted.name
 
+    def ctr(self) -> str | None:
+        return None
+
     def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
-        daemon = process.find("containerd", self.socket())
-        newest = containerd_changes.last_change(self.params["state_dir"], [item.path for item in self.targets])
+        newest = containerd_changes.last_change(self.params["state_dir"], self.files())
         self.node = containerd_k3s.Node(
             self.paths,
             self.k3s_version(),
             self.main.text,
             self.template.text,
+            self.drop_in.text,
             self.default_file.text,
             {name: self.programs(name) for name in containerd_k3s.DETECTED.values()},
-            bool(daemon and daemon.started and newest and newest > daemon.started),
+            bool(self.daemon and self.daemon.started and newest and newest > self.daemon.started),
         )
+        if self.params["state"] == "rolled_back":
+            containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+            return
+        memories = [item.memory for item in self.targets]
         try:
             if self.params["state"] == "present":
-                memories = (self.template.memory, self.default_file.memory)
                 plan = containerd_k3s.plan_present(self.node, self.wanted, *memories)
             else:
-                plan = containerd_k3s.plan_absent(self.node, self.name, self.template.memory)
+                plan = containerd_k3s.plan_absent(self.node, self.wanted, *memories[:2])
         except ConfigError as error:
             raise PlaceError(self.template.path if self.template.text is not None else self.main.path, error) from error
         self.template.plan(plan.template, plan.template_memory)
+        self.drop_in.plan(plan.drop_in, plan.drop_in_memory)
         self.default_file.plan(plan.default_file, plan.default_memory)
+        self.conflict = plan.conflict
 
     def k3s_version(self) -> tuple[int, int, int] | None:
         binary = self.module.get_bin_path(self.layout, opt_dirs=["/usr/local/bin", "/opt/rke2/bin"])
@@ -328,7 +369,7 @@ class K3s:
     def more_reasons(self) -> list[str]:
         return containerd_k3s.waits_for(self.node, self.wanted) if self.params["state"] == "present" else []
 
-    def warn(self, _daemon: process.Daemon | None) -> None:
+    def warn(self) -> None:
         program = containerd_k3s.DETECTED.get(self.name)
         if self.params["state"] == "absent" and program and self.programs(program):
             self.module.warn(
