@@ -235,7 +235,7 @@ pending_reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import pending, process
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     changes as containerd_changes,
 )
@@ -251,21 +251,24 @@ ARGUMENTS = {
     "name": {"type": "str", "default": "nvidia"},
     "path": {"type": "str", "default": "/usr/bin/nvidia-container-runtime"},
     "set_default": {"type": "bool"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "rolled_back"], "default": "present"},
+    "on_conflict": {"type": "str", "choices": ["keep", "replace", "fail"], "default": "keep"},
+    "enable_cri": {"type": "bool", "default": False},
     "layout": {"type": "str", "choices": ["auto", "containerd", *containerd_k3s.FLAVORS], "default": "auto"},
     "config_path": {"type": "path", "default": containerd_layouts.CONFIG_PATH},
     "drop_in_path": {"type": "path", "default": "/etc/containerd/conf.d/99-nvidia.toml"},
     "placement": {"type": "str", "choices": ["auto", "main", "drop_in"], "default": "auto"},
     "root": {"type": "path", "default": "/"},
     "backup": {"type": "bool", "default": True},
-    "containerd": {"type": "str", "default": "containerd"},
+    "containerd": {"type": "str"},
     "socket": {"type": "path", "default": containerd_layouts.SOCKET},
     "state_dir": {"type": "path", "default": "/var/lib/kubegpu/runtime-config"},
 }
 
 
-def find_pending(module, config, daemon, changed):
+def find_pending(module, config, changed):
     """Return pending.Pending."""
+    daemon = config.daemon
     newest = containerd_changes.last_change(module.params["state_dir"], config.files())
     started = daemon.started if daemon else None
     found = pending.containerd(changed, daemon is not None, started, newest, config.target.path)
@@ -273,6 +276,21 @@ def find_pending(module, config, daemon, changed):
         for reason in config.more_reasons():
             found.add("restart", reason)
     return found
+
+
+def warn_of_conflict(module, config):
+    """Tell of somebody else's runtime of this name."""
+    if config.conflict is not None:
+        module.warn(
+            "the runtime %s of %s is somebody else's: %s. It was %s (on_conflict=%s)"
+            % (
+                config.name,
+                config.target.path,
+                config.conflict,
+                "replaced" if module.params["on_conflict"] == "replace" else "kept",
+                module.params["on_conflict"],
+            )
+        )
 
 
 def main():
@@ -284,8 +302,9 @@ def main():
         config.plan()
         changed = any(target.changed for target in config.targets)
         if not module.check_mode:
+            in_effect = config.daemon is not None and find_pending(module, config, False).level == "none"
             outcome = containerd_changes.apply(
-                module, params["state_dir"], params["name"], config.targets, params["backup"]
+                module, params["state_dir"], params["name"], config.targets, params["backup"], in_effect=in_effect
             )
             written = outcome.as_list()
     except containerd_layouts.PlaceError as error:
@@ -293,15 +312,17 @@ def main():
     except OSError as error:
         module.fail_json(msg="%s: %s" % (error.filename or params["config_path"], error.strerror or error))
 
-    daemon = process.find("containerd", config.socket())
-    config.warn(daemon)
-    needed = find_pending(module, config, daemon, changed)
+    config.warn()
+    warn_of_conflict(module, config)
+    needed = find_pending(module, config, changed)
     answer = {
         "changed": changed,
         "in_place": not changed,
         "layout": config.layout,
         "path": config.target.path,
-        "service": containerd_process.unit(daemon.pid) if daemon else None,
+        "service": containerd_process.unit(config.daemon.pid) if config.daemon else None,
+        "ctr": config.ctr(),
+        "conflict": config.conflict,
         "files": written,
         "config_version": config.version,
         "containerd_version": config.major,

@@ -97,8 +97,13 @@ def write_memory(module: Any, folder: str, config_path: str, name: str, memory: 
         if os.path.exists(path):
             os.unlink(path)
         return
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    _replace(module, path, memories.dumps(memory, config_path, name), "0600")
+    write_private(module, path, memories.dumps(memory, config_path, name))
+
+
+def write_private(module: Any, path: str, text: str) -> None:
+    """Make the file at path, one of ours in a folder of ours, hold text (str). Raises OSError."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    _replace(module, path, text, "0600")
 
 
 def write(module: Any, path: str, text: str | None, backup: bool) -> str | None:

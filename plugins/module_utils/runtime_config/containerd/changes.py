@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, List, Optional
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, last_good
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     journal as containerd_journal,
 )
@@ -21,7 +21,9 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memo
 
 @dataclass
 class Target:
-    """One file: what is there (text, None for no file, and our memory) and what shall be (new_text, new_memory)."""
+    """One file: what is there (text, None for no file, and our memory) and what shall be (new_text, new_memory).
+
+    restored: what it goes back to, if that is so."""
 
     path: str
     text: Optional[str]
@@ -29,6 +31,7 @@ class Target:
     new_text: Optional[str] = None
     new_memory: Optional[Memory] = None
     planned: bool = False
+    restored: Optional[last_good.LastGood] = None
 
     def plan(self, text: str | None, memory: Memory | None) -> None:
         """Set what shall be."""
@@ -75,10 +78,12 @@ def apply(
     targets: list[Target],
     backup: bool,
     write: Callable[..., str | None] = files.write,
+    in_effect: bool | None = None,
 ) -> Outcome:
     """Write the planned Targets and their memories; return the Outcome. Raises OSError.
 
-    write: function (module, path, text or None, backup) -> path of the backup or None.
+    write: function (module, path, text or None, backup) -> path of the backup or None. in_effect: whether the daemon is
+    known to run with what the files hold, for plan_roll_back; None to note nothing for it.
     """
     outcome = Outcome()
     for target in targets:
@@ -89,12 +94,27 @@ def apply(
             files.write_memory(module, folder, target.path, name, target.new_memory)
         if target.changed:
             containerd_journal.note(folder, target.path)
+            if in_effect is not None and target.restored is None:
+                old = (target.text, target.memory)
+                last_good.note(module, folder, target.path, name, old, target.new_text, in_effect)
             backup_file = write(module, target.path, target.new_text, backup)
             containerd_journal.note(folder, target.path)
             outcome.written.append(Written(target.path, backup_file, target.text is not None))
         if target.new_memory is None and target.memory is not None:
             files.write_memory(module, folder, target.path, name, None)
+        if target.restored is not None:
+            for other, memory in target.restored.memories.items():
+                files.write_memory(module, folder, target.path, other, memory)
+            last_good.forget(folder, target.path)
     return outcome
+
+
+def plan_roll_back(folder: str, name: str, targets: list[Target]) -> None:
+    """Plan that the Targets which earlier runs changed, and nobody since, get the last text that was in effect."""
+    for target in targets:
+        target.restored = last_good.find(folder, target.path, target.text)
+        if target.restored is not None:
+            target.plan(target.restored.text, target.restored.memories.get(name))
 
 
 def last_change(folder: str, paths: list[str]) -> float | None:

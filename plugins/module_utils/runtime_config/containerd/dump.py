@@ -16,7 +16,8 @@ import re
 import tempfile
 from typing import Callable
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import candidate_text
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.imports import candidate_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
@@ -63,7 +64,7 @@ def dump(
             if stand_in is not None and path != config_path:
                 message = message.replace(stand_in, path)
         raise _error(message, main, config_path)
-    return toml_text.scan(output)
+    return keys.read(output)
 
 
 def _temporary(text: str, folder: str | None) -> str:
@@ -74,14 +75,14 @@ def _temporary(text: str, folder: str | None) -> str:
     return path
 
 
-def imported_files(document: toml_text.Document, config_path: str) -> list[str]:
-    """Return the imported files (list of str) that a dump names."""
+def imported_files(document: toml_text.Document) -> list[str]:
+    """Return the imported files (list of str) that a dump names; containerd 2.x names patterns only."""
     entry = document.find(("imports",))
     listed = toml_text.to_python(entry) if entry is not None else []
     return [
         path
         for path in listed
-        if isinstance(path, str) and not os.path.basename(path).startswith(_PREFIX) and path != config_path
+        if isinstance(path, str) and not os.path.basename(path).startswith(_PREFIX) and "*" not in path
     ]
 
 

@@ -7,8 +7,10 @@
 Known from k3s' source (pkg/agent/containerd, pkg/agent/templates) and its documentation, "Advanced Options":
 - At its start k3s looks for nvidia-container-runtime in its PATH and in /usr/local/nvidia/toolkit, and gives containerd
   the runtime nvidia if it is there. So all that is needed is a restart.
-- Any other runtime goes into a template: config-v3.toml.tmpl for containerd 2.x, config.toml.tmpl for 1.x, which may
-  take k3s' own as `{{ template "base" . }}` since the releases of September 2023.
+- Newer releases find nvidia-cdi in the same way, and import config-v3.toml.d/*.toml beside the file that they write. So
+  what that file has is asked, and another runtime goes into a file of that folder, which may say again what k3s says.
+- Without that import any other runtime goes into a template: config-v3.toml.tmpl for containerd 2.x, config.toml.tmpl
+  for 1.x, which may take k3s' own as `{{ template "base" . }}` since the releases of September 2023.
 - The base template opens the table that default_runtime_name belongs to, and TOML forbids to open it again. The
   default is k3s' option default-runtime (since December 2023), which may stand in a file of config.yaml.d.
 RKE2 has k3s inside; its paths say rke2 instead.
@@ -16,17 +18,28 @@ RKE2 has k3s inside; its paths say rke2 instead.
 
 from __future__ import annotations
 
+import json
 import os.path
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional, Tuple
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
-    PREFIXES,
-    RUNTIME_TYPE,
-    ContainerdRuntime,
+    as_table,
+    difference,
+    ensure_absent,
+    ensure_present,
+    has_runtime,
     version_of,
 )
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.effective import (
+    RUNTIME_TYPE,
+    ContainerdRuntime,
+    effective_of,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.imports import takes_drop_in
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, digest
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
@@ -35,6 +48,8 @@ FLAVORS = ("k3s", "rke2")
 SOCKET = "/run/k3s/containerd/containerd.sock"
 BASE = '{{ template "base" . }}\n'
 TEMPLATES = {2: "config.toml.tmpl", 3: "config-v3.toml.tmpl"}
+DROP_INS = {2: "config.toml.d", 3: "config-v3.toml.d"}
+DROP_IN = "99-nvidia.toml"
 DEFAULT_FILE = "99-kubegpu-default-runtime.yaml"
 
 # name -> program that k3s looks for
@@ -81,11 +96,15 @@ class Paths:
         """The template for a config version (2 or 3)."""
         return os.path.join(self.folder, TEMPLATES[version])
 
+    def drop_in(self, version: int) -> str:
+        """Our file that k3s imports, for a config version (2 or 3)."""
+        return os.path.join(self.folder, DROP_INS[version], DROP_IN)
+
 
 @dataclass(frozen=True)
 class Node:
     """What is there. version: of k3s as (major, minor, patch), None if unknown; generated: text of config.toml;
-    template: text of the template for its config version, None for no file; default_file: text of ours or None;
+    template: text of the template for its config version, drop_in, default_file: texts of ours, None for no file;
     programs: program name -> where k3s finds it, in its order; stale: whether we changed something since k3s started,
     so that the generated file does not tell yet what it will be."""
 
@@ -93,6 +112,7 @@ class Node:
     version: Optional[Tuple[int, int, int]]
     generated: Optional[str]
     template: Optional[str] = None
+    drop_in: Optional[str] = None
     default_file: Optional[str] = None
     programs: Dict[str, List[str]] = field(default_factory=dict)
     stale: bool = False
@@ -100,13 +120,18 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """New texts (None for no file) with their memories, and the config version."""
+    """New texts (None for no file) with their memories, and the config version.
+
+    conflict: None, or in what somebody else's runtime of this name, which was kept or replaced, differs."""
 
     version: int
     template: Optional[str]
     template_memory: Optional[Memory]
+    drop_in: Optional[str]
+    drop_in_memory: Optional[Memory]
     default_file: Optional[str]
     default_memory: Optional[Memory]
+    conflict: Optional[str] = None
 
 
 def version_number(text: str) -> tuple[int, int, int] | None:
@@ -122,29 +147,54 @@ def generated_version(paths: Paths, text: str | None) -> int:
             "%s is not there: %s writes it when it starts. Start %s once, then run this again"
             % (paths.generated, paths.flavor, paths.flavor)
         )
-    return version_of(toml_text.scan(text))
+    version = version_of(keys.read(text))
+    if version not in TEMPLATES:
+        raise ConfigError(
+            "%s writes config version %d, for which this module does not know the places of %s' templates and drop-ins"
+            % (paths.flavor, version, paths.flavor)
+        )
+    return version
 
 
 def plan_present(
-    node: Node, wanted: ContainerdRuntime, template_memory: Memory | None = None, default_memory: Memory | None = None
+    node: Node,
+    wanted: ContainerdRuntime,
+    template_memory: Memory | None = None,
+    drop_in_memory: Memory | None = None,
+    default_memory: Memory | None = None,
 ) -> Plan:
     """Return the Plan for the wanted ContainerdRuntime. Raises ConfigError where it cannot be had."""
     version = generated_version(node.paths, node.generated)
-    template, memory = node.template, template_memory
+    template, drop_in = node.template, node.drop_in
     own = _own_block(node.template, template_memory)
-    if own is not None or not _left_to_k3s(node, wanted, version):
+    in_drop_in = has_runtime(node.drop_in, wanted.name)
+    conflict = None if own is not None or in_drop_in else _conflict(node, wanted, version)
+    if own is None and not in_drop_in and _left_to_k3s(node, wanted, version, conflict):
+        pass
+    elif own is None and imports_drop_in(node, version):
+        generated = effective_of(keys.read(node.generated or ""))
+        # The default runtime is k3s' own option, so that it is the same with and without the drop-in.
+        alone = replace(wanted, set_default=None)
+        edit = ensure_present(drop_in, alone, drop_in_memory, generated, 2, version)
+        drop_in, drop_in_memory, conflict = edit.text, edit.memory, conflict or edit.conflict
+    else:
         template = _with_section(node, wanted, version, own)
         if template != node.template:
             block = section(wanted, version)
             before = template_memory.before if own is not None and template_memory is not None else node.template
-            memory = Memory(before, digest(template), {}, [block])
+            template_memory = Memory(before, digest(template), {}, [block])
     default_file = _default(node, wanted, version)
     if default_file != node.default_file:
         default_memory = None if default_file is None else Memory(None, digest(default_file))
-    return Plan(version, template, memory, default_file, default_memory)
+    return Plan(version, template, template_memory, drop_in, drop_in_memory, default_file, default_memory, conflict)
 
 
-def plan_absent(node: Node, name: str, template_memory: Memory | None = None) -> Plan:
+def plan_absent(
+    node: Node,
+    wanted: ContainerdRuntime,
+    template_memory: Memory | None = None,
+    drop_in_memory: Memory | None = None,
+) -> Plan:
     """Return the Plan that takes our parts away. What k3s finds by itself it goes on to find."""
     version = generated_version(node.paths, node.generated)
     template = node.template
@@ -154,8 +204,17 @@ def plan_absent(node: Node, name: str, template_memory: Memory | None = None) ->
         else:
             own = _own_block(template, template_memory)
             template = template.replace(own, "") if own is not None else template
-    default_file = None if node.default_file == default_line(name) else node.default_file
-    return Plan(version, template, None, default_file, None)
+    edit = ensure_absent(node.drop_in, wanted.name, drop_in_memory, wanted.path, wanted.on_conflict, 2, drop_in=True)
+    default_file = None if node.default_file == default_line(wanted.name) else node.default_file
+    return Plan(version, template, None, edit.text, edit.memory, default_file, None, edit.conflict)
+
+
+def imports_drop_in(node: Node, version: int) -> bool:
+    """Return whether the generated file imports our drop-in, so that containerd 2.x merges it."""
+    path = node.paths.drop_in(version)
+    # k3s writes the paths of its own root.
+    real = "/" + os.path.relpath(path, node.paths.root)
+    return takes_drop_in(node.generated, node.paths.generated, real, 2 if version >= 3 else 1) is not None
 
 
 def default_line(name: str) -> str:
@@ -189,25 +248,41 @@ def _own_block(template: str | None, memory: Memory | None) -> str | None:
     return found[0] if found else None
 
 
-def _left_to_k3s(node: Node, wanted: ContainerdRuntime, version: int) -> bool:
-    """True if k3s finds this runtime by itself. Raises ConfigError if it finds another one of that name."""
-    if wanted.name not in DETECTED or _names_runtime(node.template, wanted.name):
+def _conflict(node: Node, wanted: ContainerdRuntime, version: int) -> str | None:
+    """In what the runtime that k3s writes, or would write, differs from the wanted one. Raises ConfigError if it is not
+    to differ."""
+    runtime = as_table(keys.read(node.generated or "").find((*PREFIXES[version], "runtimes", wanted.name)))
+    programs = node.programs.get(DETECTED.get(wanted.name, ""), [])
+    paths = (wanted.path, os.path.realpath(wanted.path))
+    if runtime is not None:
+        found = [difference(runtime, path) for path in paths]
+    elif programs and not _names_runtime(node.template, wanted.name):
+        real = (programs[0], os.path.realpath(programs[0]))
+        found = ["its BinaryName is %s, not %s" % (json.dumps(programs[0]), json.dumps(wanted.path))]
+        found = [None] if wanted.path in real else found
+    else:
+        return None
+    conflict = None if None in found else found[0]
+    replaceable = wanted.on_conflict == "replace" and imports_drop_in(node, version)
+    if conflict is not None and wanted.on_conflict != "keep" and not replaceable:
+        raise ConfigError(
+            "%s finds the runtime %s by itself, and %s. Nothing was changed. Name that program as the path, keep it "
+            "(on_conflict), or take it away" % (node.paths.flavor, wanted.name, conflict)
+        )
+    return conflict
+
+
+def _left_to_k3s(node: Node, wanted: ContainerdRuntime, version: int, conflict: str | None) -> bool:
+    """True if k3s finds this runtime by itself and it is to be as k3s has it."""
+    if conflict is not None:
+        return wanted.on_conflict == "keep"
+    if _names_runtime(node.template, wanted.name):
         return False
+    if keys.read(node.generated or "").find((*PREFIXES[version], "runtimes", wanted.name)) is not None:
+        return True
     if node.template is not None and not (_USES_BASE.search(node.template) or ".ExtraRuntimes" in node.template):
         return False
-    document = toml_text.scan(node.generated or "")
-    entry = document.find((*PREFIXES[version], "runtimes", wanted.name, "options", "BinaryName"))
-    found = list(node.programs.get(DETECTED[wanted.name], []))
-    if isinstance(entry, toml_text.Entry):
-        found.insert(0, toml_text.to_python(entry))
-    if not found:
-        return False
-    if wanted.path not in (found[0], os.path.realpath(found[0])):
-        raise ConfigError(
-            "%s finds the runtime %s by itself, at %s, and its place cannot be set to %s; name %s as the path, or "
-            "take it away" % (node.paths.flavor, wanted.name, found[0], wanted.path, found[0])
-        )
-    return True
+    return bool(wanted.name in DETECTED and node.programs.get(DETECTED[wanted.name]))
 
 
 def _names_runtime(template: str | None, name: str) -> bool:
@@ -237,7 +312,7 @@ def _with_section(node: Node, wanted: ContainerdRuntime, version: int, own: str 
 def _default(node: Node, wanted: ContainerdRuntime, version: int) -> str | None:
     """New text of our file with the option default-runtime, None for no file."""
     text, line = node.default_file, default_line(wanted.name)
-    entry = toml_text.scan(node.generated or "").find((*PREFIXES[version], "default_runtime_name"))
+    entry = keys.read(node.generated or "").find((*PREFIXES[version], "default_runtime_name"))
     is_default = isinstance(entry, toml_text.Entry) and toml_text.to_python(entry) == wanted.name
     elsewhere = is_default and text is None and not node.stale
     if wanted.set_default:
@@ -279,11 +354,12 @@ def _require(node: Node, since: dict[int, int], what: str) -> None:
 def waits_for(node: Node, wanted: ContainerdRuntime) -> list[str]:
     """Return why the generated file shows that a restart is still needed for the wanted runtime, as a list of str."""
     version = generated_version(node.paths, node.generated)
-    document = toml_text.scan(node.generated or "")
+    document = keys.read(node.generated or "")
     entry = document.find((*PREFIXES[version], "default_runtime_name"))
     default = toml_text.to_python(entry) if isinstance(entry, toml_text.Entry) else "runc"
     reasons = []
-    if document.find((*PREFIXES[version], "runtimes", wanted.name)) is None:
+    there = document.find((*PREFIXES[version], "runtimes", wanted.name)) is not None
+    if not there and not has_runtime(node.drop_in, wanted.name):
         reasons.append("no runtime %s yet" % wanted.name)
     if wanted.set_default is not None and (default == wanted.name) is not wanted.set_default:
         reasons.append("the default runtime %s" % default)

@@ -10,6 +10,7 @@ tmpdir, warn.
 
 from __future__ import annotations
 
+import glob
 import os
 from typing import Any
 
@@ -21,13 +22,31 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
     config as containerd_config,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    effective as containerd_effective,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    imports as containerd_imports,
+)
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys as containerd_keys
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    process as containerd_process,
+)
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
+PROGRAMS = ["/usr/local/bin"]
+"""Where containerd's own archive is unpacked, and sudo's secure_path does not look."""
+
+_CRI_OFF = (
+    "switches CRI off, so the kubelet cannot use this containerd (Docker's package containerd.io ships its file like "
+    "this). Nothing was changed. Have CRI switched on with enable_cri (containerd_runtime_enable_cri in the role), "
+    "which needs a restart of containerd, or take it out of the list, and run this again"
+)
 
 
 class PlaceError(Exception):
@@ -38,22 +57,31 @@ class PlaceError(Exception):
 
 
 class Engine:
-    """The containerd binary, or its absence."""
+    """The containerd binary, or its absence: the one that is asked for, else that of the running daemon, since another
+    one may be in PATH, and PATH may lack its folder."""
 
-    def __init__(self, module: Any, path: str) -> None:
+    def __init__(self, module: Any, path: str, daemon: process.Daemon | None) -> None:
         self.module = module
         self.path = path
-        self.binary = module.get_bin_path(module.params["containerd"])
+        asked = module.params["containerd"]
+        running = containerd_process.program(daemon.pid) if daemon is not None and not asked else None
+        self.binary = running or module.get_bin_path(asked or "containerd", opt_dirs=PROGRAMS)
         if self.binary is None:
-            module.warn("%s is not there, so the file is not checked by containerd" % module.params["containerd"])
+            module.warn("%s is not there, so the file is not checked by containerd" % (asked or "containerd"))
         self.major = containerd_dump.major_version(module.run_command, self.binary) if self.binary else None
+
+    def ctr(self) -> str | None:
+        """Return the path of the ctr beside the binary, else of one in PATH, None if there is none."""
+        beside = os.path.join(os.path.dirname(self.binary or ""), "ctr")
+        found: str | None = self.module.get_bin_path("ctr", opt_dirs=PROGRAMS)
+        return beside if self.binary is not None and os.access(beside, os.X_OK) else found
 
     def dump(self, text: str | None, imported: dict[str, str | None] | None = None) -> toml_text.Document | None:
         """Return the scanned merged configuration, None without a binary. Raises ConfigError."""
         if self.binary is None:
             return None
         if text is None:
-            text = "version = %d\n" % (3 if self.major == 2 else 2)
+            text = "version = %d\n" % (2 if self.major == 1 else 3)
         folder = self.module.tmpdir
         return containerd_dump.dump(self.module.run_command, self.binary, text, self.path, folder, imported)
 
@@ -69,13 +97,18 @@ class Plain:
         self.main = read_target(module, os.path.realpath(params["config_path"]))
         self.drop_in = read_target(module, os.path.realpath(params["drop_in_path"]))
         self.targets = [self.main, self.drop_in]
-        self.engine = Engine(module, self.main.path)
+        self.daemon = process.find("containerd", self.socket())
+        self.engine = Engine(module, self.main.path, self.daemon)
         self.version: int | None = None
         self.merged: toml_text.Document | None = None
+        self.conflict: str | None = None
 
     @property
     def major(self) -> int | None:
         return self.engine.major
+
+    def ctr(self) -> str | None:
+        return self.engine.ctr()
 
     def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
@@ -83,8 +116,10 @@ class Plain:
         try:
             if self.params["state"] == "present":
                 self.plan_present()
-            else:
+            elif self.params["state"] == "absent":
                 self.plan_absent()
+            else:
+                self.plan_roll_back()
         except ConfigError as error:
             raise PlaceError(self.target.path, error) from error
 
@@ -93,7 +128,7 @@ class Plain:
         asked = self.params["placement"]
         if asked == "main":
             return None
-        version = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, self.engine.major)
+        version = containerd_imports.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, self.engine.major)
         if asked == "auto":
             in_main = containerd_config.has_runtime(self.main.text, self.name)
             return None if in_main and not containerd_config.has_runtime(self.drop_in.text, self.name) else version
@@ -112,28 +147,45 @@ class Plain:
 
     def plan_present(self) -> None:
         params, engine = self.params, self.engine
-        wanted = containerd_config.ContainerdRuntime(self.name, params["path"], params["set_default"])
-        version = self.place()
+        wanted = containerd_effective.ContainerdRuntime(
+            self.name, params["path"], params["set_default"], params["on_conflict"], params["enable_cri"]
+        )
+        disabled = self.disabled()
+        if disabled is not None and not params["enable_cri"]:
+            raise ConfigError("disabled_plugins (line %d) %s" % (disabled, _CRI_OFF))
+        version = None if disabled is not None else self.place()
         if version is not None:
             self.target = self.drop_in
         target = self.target
         # Once without containerd, whose own messages for a bad file say less than ours.
         containerd_config.ensure_present(target.text, wanted, target.memory, None, engine.major, version)
-        before = self.dump_with(target.text)
-        effective = containerd_config.effective_of(before) if before else None
+        before = self.dump_with(containerd_config.switch_cri_on(target.text, engine.major) if disabled else target.text)
+        effective = containerd_effective.effective_of(before) if before else None
         edit = containerd_config.ensure_present(target.text, wanted, target.memory, effective, engine.major, version)
         after = before if edit.text == target.text else self.dump_with(edit.text)
         if before is not None and after is not None:
-            self.check(before, after, wanted)
+            self.check(before, after, wanted, edit)
+        for other in self.targets:
+            other.plan(other.text, containerd_config.note_theirs(other.text, self.name, other.memory))
         target.plan(edit.text, edit.memory)
-        self.version, self.merged = edit.version, after
+        self.version, self.merged, self.conflict = edit.version, after, edit.conflict
 
     def check(
-        self, before: toml_text.Document, after: toml_text.Document, wanted: containerd_config.ContainerdRuntime
+        self,
+        before: toml_text.Document,
+        after: toml_text.Document,
+        wanted: containerd_effective.ContainerdRuntime,
+        edit: containerd_config.Edit,
     ) -> None:
         """Raise ConfigError unless the merged configuration is as wanted and nothing else changes."""
+        if containerd_config.disabled_cri(after) is not None:
+            raise ConfigError(
+                "disabled_plugins of an imported file (%s) %s" % (", ".join(self.imported(after)), _CRI_OFF)
+            )
         expected = wanted.name if wanted.set_default else None
-        found = containerd_config.problems(containerd_config.effective_of(after), wanted, expected)
+        kept = edit.conflict is not None and wanted.on_conflict == "keep"
+        effective = containerd_effective.effective_of(after)
+        found = containerd_effective.problems(effective, wanted, expected, kept)
         if found:
             others = [path for path in self.imported(after) if path != self.target.path]
             if self.target is not self.main:
@@ -148,32 +200,65 @@ class Plain:
                     else "This is a bug, please report it",
                 )
             )
-        refuse_side_effects(before, after, wanted.name)
+        self.refuse_side_effects(before, after, edit)
+
+    def refuse_side_effects(
+        self, before: toml_text.Document, after: toml_text.Document, edit: containerd_config.Edit
+    ) -> None:
+        """Raise ConfigError if CRI would not start, or if more than our keys differs between two merged
+        configurations."""
+        old = containerd_effective.effective_of(before)
+        missing = containerd_effective.missing_default(containerd_effective.effective_of(after))
+        if missing is not None and missing != containerd_effective.missing_default(old):
+            raise ConfigError(
+                "default_runtime_name would be %s, and there would be no runtime of this name, so CRI would not start; "
+                "add the runtime, or name another default" % missing
+            )
+        names = (self.name, "runc") if edit.runc else (self.name,)
+        changes = containerd_effective.side_effects(before, after, names)
+        if changes:
+            raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
 
     def plan_absent(self) -> None:
         # The drop-in goes first: the default runtime may stand in one of them and the runtime in the other.
-        main = toml_text.scan(self.main.text or "")
-        imported = containerd_config.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
+        main = containerd_keys.read(self.main.text or "", self.engine.major)
+        imported = containerd_imports.takes_drop_in(self.main.text, self.main.path, self.drop_in.path, 2) is not None
         if self.drop_in.memory is not None or (imported and self.drop_in.text is not None):
             self.take_out(self.drop_in)
         self.take_out(self.main)
         self.version = self.version or containerd_config.version_in(main)
 
+    def plan_roll_back(self) -> None:
+        containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+        self.target = next((target for target in self.targets if target.changed), self.main)
+        self.version = containerd_config.version_in(containerd_keys.read(self.main_text() or "", self.engine.major))
+
     def take_out(self, target: containerd_changes.Target) -> None:
         self.target = target
-        edit = containerd_config.ensure_absent(target.text, self.name, target.memory)
+        params, major, drop_in = self.params, self.engine.major, target is self.drop_in
+        arguments = (target.text, self.name, target.memory, params["path"], params["on_conflict"], major)
+        edit = containerd_config.ensure_absent(*arguments, None, drop_in)
         if edit.text != target.text:
-            before, after = self.dump_with(target.text), self.dump_with(edit.text)
-            if before is not None and after is not None:
-                refuse_side_effects(before, after, self.name)
+            before = self.dump_with(target.text)
+            effective = containerd_effective.effective_of(before) if before else None
+            edit = containerd_config.ensure_absent(*arguments, effective, drop_in)
+            after = self.dump_with(edit.text)
+            # CRI that an earlier run switched on goes off again, and with it all of its settings.
+            if before is not None and after is not None and containerd_config.disabled_cri(after) is None:
+                self.refuse_side_effects(before, after, edit)
             self.merged = after
         target.plan(edit.text, edit.memory)
+        self.conflict = self.conflict or edit.conflict
         if target is self.main:
             self.version = edit.version
 
     def imported(self, merged: toml_text.Document | None) -> list[str]:
-        """The imported files of a merged configuration, with our drop-in by its real name."""
-        return containerd_dump.imported_files(merged, self.main.path) if merged is not None else []
+        """The files that the main file imports; containerd 1.x names those as well that they import."""
+        document = containerd_keys.read(self.main_text() or "", self.engine.major)
+        found = {path for item in containerd_imports.imports_of(document, self.main.path) for path in glob.glob(item)}
+        if merged is not None:
+            found.update(containerd_dump.imported_files(merged))
+        return sorted(found - {self.main.path})
 
     def files(self) -> list[str]:
         """Paths of all files that the configuration consists of."""
@@ -185,26 +270,23 @@ class Plain:
     def more_reasons(self) -> list[str]:
         return []
 
-    def warn(self, daemon: process.Daemon | None) -> None:
+    def warn(self) -> None:
         """Warn of what keeps the runtime from having an effect."""
-        if daemon is not None:
-            flags = docker_flags.flags(daemon.arguments)
+        if self.daemon is not None:
+            flags = docker_flags.flags(self.daemon.arguments)
             other = flags.get("config") or flags.get("c")
             if other and os.path.realpath(other) != self.main.path:
                 self.module.warn(
                     "the running containerd reads %s (its flag --config), not %s" % (other, self.main.path)
                 )
-        disabled = self.disabled()
-        if disabled is not None and self.params["state"] == "present":
-            self.module.warn(
-                "%s, line %d: disabled_plugins switches CRI off, so kubelet cannot use this containerd and the runtime "
-                "has no effect; take cri out of the list and restart containerd" % (self.main.path, disabled)
-            )
 
     def disabled(self) -> int | None:
         """Line of disabled_plugins if it switches CRI off, else None."""
-        text = self.main.new_text if self.main.planned else self.main.text
-        return containerd_config.disabled_cri(toml_text.scan(text)) if text is not None else None
+        return containerd_config.disabled_cri(containerd_keys.read(self.main_text() or "", self.engine.major))
+
+    def main_text(self) -> str | None:
+        """Text of the main file as it shall be."""
+        return self.main.new_text if self.main.planned else self.main.text
 
 
 class K3s:
@@ -214,7 +296,9 @@ class K3s:
         params = module.params
         self.module, self.params, self.layout = module, params, flavor
         self.paths = containerd_k3s.Paths(flavor, params["root"])
-        self.wanted = containerd_config.ContainerdRuntime(params["name"], params["path"], params["set_default"])
+        self.wanted = containerd_effective.ContainerdRuntime(
+            params["name"], params["path"], params["set_default"], params["on_conflict"]
+        )
         self.main = self.target = containerd_changes.Target(self.paths.generated, None, None)
         try:
             self.main.text = files.read(self.main.path)
@@ -222,37 +306,48 @@ class K3s:
         except ConfigError as error:
             raise PlaceError(self.main.path, error) from error
         self.template = read_target(module, self.paths.template(self.version))
+        self.drop_in = read_target(module, self.paths.drop_in(self.version))
         self.default_file = read_target(module, self.paths.default_file)
-        self.targets = [self.template, self.default_file]
-        self.major = 2 if self.version == 3 else 1
+        self.targets = [self.template, self.drop_in, self.default_file]
+        self.major = 2 if self.version >= 3 else 1
+        self.daemon = process.find("containerd", self.socket())
+        self.conflict: str | None = None
 
     @property
     def name(self) -> str:
         return self.wanted.name
 
+    def ctr(self) -> str | None:
+        return None
+
     def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
-        daemon = process.find("containerd", self.socket())
-        newest = containerd_changes.last_change(self.params["state_dir"], [item.path for item in self.targets])
+        newest = containerd_changes.last_change(self.params["state_dir"], self.files())
         self.node = containerd_k3s.Node(
             self.paths,
             self.k3s_version(),
             self.main.text,
             self.template.text,
+            self.drop_in.text,
             self.default_file.text,
             {name: self.programs(name) for name in containerd_k3s.DETECTED.values()},
-            bool(daemon and daemon.started and newest and newest > daemon.started),
+            bool(self.daemon and self.daemon.started and newest and newest > self.daemon.started),
         )
+        if self.params["state"] == "rolled_back":
+            containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+            return
+        memories = [item.memory for item in self.targets]
         try:
             if self.params["state"] == "present":
-                memories = (self.template.memory, self.default_file.memory)
                 plan = containerd_k3s.plan_present(self.node, self.wanted, *memories)
             else:
-                plan = containerd_k3s.plan_absent(self.node, self.name, self.template.memory)
+                plan = containerd_k3s.plan_absent(self.node, self.wanted, *memories[:2])
         except ConfigError as error:
             raise PlaceError(self.template.path if self.template.text is not None else self.main.path, error) from error
         self.template.plan(plan.template, plan.template_memory)
+        self.drop_in.plan(plan.drop_in, plan.drop_in_memory)
         self.default_file.plan(plan.default_file, plan.default_memory)
+        self.conflict = plan.conflict
 
     def k3s_version(self) -> tuple[int, int, int] | None:
         binary = self.module.get_bin_path(self.layout, opt_dirs=["/usr/local/bin", "/opt/rke2/bin"])
@@ -274,7 +369,7 @@ class K3s:
     def more_reasons(self) -> list[str]:
         return containerd_k3s.waits_for(self.node, self.wanted) if self.params["state"] == "present" else []
 
-    def warn(self, _daemon: process.Daemon | None) -> None:
+    def warn(self) -> None:
         program = containerd_k3s.DETECTED.get(self.name)
         if self.params["state"] == "absent" and program and self.programs(program):
             self.module.warn(
@@ -291,13 +386,6 @@ def read_target(module: Any, path: str) -> containerd_changes.Target:
         return containerd_changes.read(module, module.params["state_dir"], path, module.params["name"])
     except ConfigError as error:
         raise PlaceError(path, error) from error
-
-
-def refuse_side_effects(before: toml_text.Document, after: toml_text.Document, name: str) -> None:
-    """Raise ConfigError if more than our keys differs between two merged configurations."""
-    changes = containerd_config.side_effects(before, after, name)
-    if changes:
-        raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
 
 
 def choose(module: Any) -> Plain | K3s:

@@ -39,7 +39,11 @@ class TomlEditor:
     def change(self, text: str) -> None:
         """Take the text (str) over. Raises ConfigError if it is not TOML."""
         self.text = text
-        self.document = toml_text.scan(text)
+        self.document = self.scan(text)
+
+    def scan(self, text: str) -> toml_text.Document:
+        """Return the Document of a text. Raises ConfigError if it is not TOML."""
+        return toml_text.scan(text)
 
     def value(self, path: tuple[str, ...]) -> Any:
         """Return the value at a path as plain Python data; None if there is none or a [table]."""
@@ -113,11 +117,16 @@ class TomlEditor:
         return not self.text.strip(BOM + " \t\r\n")
 
     def set_key(self, table_path: tuple[str, ...], key: str, raw: str) -> None:
-        """Set one key of a table to raw TOML text; a value that means the same already stays as it is."""
+        """Set one key of a table, in all its spellings, to raw TOML text; a value that means the same already stays as
+        it is."""
         found = self.document.find((*table_path, key))
         if isinstance(found, toml_text.Entry):
-            if toml_text.to_python(found) != toml_text.value_of(raw):
-                self.change(replace(self.text, found.value.start, found.value.end, raw))
+            text = self.text
+            for entry in sorted([found, *found.others], key=lambda entry: -entry.start):
+                if toml_text.to_python(entry) != toml_text.value_of(raw):
+                    text = replace(text, entry.value.start, entry.value.end, raw)
+            if text != self.text:
+                self.change(text)
             return
         if found is not None:
             raise self.unsafe(found, (*table_path, key), "is a table, but must be a value")

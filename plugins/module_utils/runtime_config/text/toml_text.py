@@ -58,10 +58,13 @@ class Value:
 
 @dataclass
 class Entry:
-    """One `key = value` statement of a table or inline table; start is where its key begins."""
+    """One `key = value` statement of a table or inline table; start is where its key begins.
+
+    others: statements of the same key in other spellings, for a format whose reader takes them for one key."""
 
     start: int
     value: Value
+    others: List[Entry] = field(default_factory=list)
 
 
 @dataclass

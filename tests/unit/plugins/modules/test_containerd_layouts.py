@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    config as containerd_config,
+    effective as containerd_effective,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     journal as containerd_journal,
@@ -24,6 +24,7 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from tests.engines import debian as engines
+from tests.unit.plugins import containerds as real
 from tests.unit.plugins.modules.killer import kill_at
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
@@ -319,7 +320,7 @@ def test_k3s_gets_a_template_for_another_runtime_and_containerd_takes_it(tmp_pat
     assert site.run(state="absent", name="nvidia-two")["changed"] is True
     assert not site.template.exists()
     done = subprocess.run([binary(series), "-c", file, "config", "dump"], capture_output=True, text=True, check=True)
-    effective = containerd_config.effective_of(toml_text.scan(done.stdout))
+    effective = containerd_effective.effective_of(toml_text.scan(done.stdout))
     runtimes = {name: toml_text.to_python(effective.runtime(name)) for name in ("runc", "nvidia-two")}
     assert runtimes["nvidia-two"]["options"]["BinaryName"] == wanted["path"]
     assert [item["options"]["SystemdCgroup"] for item in runtimes.values()] == [True, True]
@@ -370,10 +371,10 @@ def test_a_template_of_the_operator_keeps_every_byte(tmp_path, monkeypatch):
             "v1.31.6+k3s1",
             None,
             "/usr/local/nvidia/toolkit/nvidia-container-runtime",
-            {},
-            "k3s finds the runtime nvidia by itself, at /usr/local/nvidia/toolkit/nvidia-container-runtime, and its "
-            "place cannot be set to /usr/bin/nvidia-container-runtime; name "
-            "/usr/local/nvidia/toolkit/nvidia-container-runtime as the path, or take it away",
+            {"on_conflict": "replace"},
+            'k3s finds the runtime nvidia by itself, and its BinaryName is "/usr/local/nvidia/toolkit/nvidia-container-'
+            'runtime", not "/usr/bin/nvidia-container-runtime". Nothing was changed. Name that program as the path, '
+            "keep it (on_conflict), or take it away",
         ),
         (
             "v1.31.6+k3s1",
@@ -409,3 +410,86 @@ def test_k3s_that_was_never_started(tmp_path, monkeypatch):
     site = K3sSite(tmp_path, monkeypatch)
     site.generated.unlink()
     assert "k3s writes it when it starts. Start k3s once, then run this again" in site.run()["msg"]
+
+
+IMPORTS = 'imports = ["/var/lib/rancher/%s/agent/etc/containerd/config-v3.toml.d/*.toml"]\n'
+CDI = {"name": "nvidia-cdi", "path": "/usr/bin/nvidia-container-runtime.cdi"}
+
+
+def generated(site, *runtimes, imports=True):
+    """Write what a k3s writes that finds these runtimes (name -> program) by itself."""
+    section = f"[plugins.'{PLUGINS[3]}'.containerd.runtimes.'%s'%s]\n"
+    text = GENERATED[3].replace("version = 3\n", "version = 3\n" + (IMPORTS % site.flavor if imports else ""))
+    for name, program in runtimes:
+        text += section % (name, "") + '  runtime_type = "io.containerd.runc.v2"\n'
+        text += section % (name, ".options") + f'  BinaryName = "{program}"\n  SystemdCgroup = true\n'
+    site.generated.write_text(text)
+
+
+def merged(site, drop_in):
+    """What containerd makes of the generated file and the drop-in."""
+    text = site.generated.read_text().replace("/var/lib", f"{site.folder}/var/lib")
+    assert drop_in.exists()
+    return real.dump("2.4", text)
+
+
+@pytest.mark.parametrize("imports", [True, False])
+def test_nvidia_cdi_is_left_to_a_k3s_that_finds_it(tmp_path, monkeypatch, imports):
+    site = K3sSite(tmp_path, monkeypatch)
+    site.install()
+    site.install(CDI["path"])
+    generated(site, ("nvidia", RUNTIME), ("nvidia-cdi", CDI["path"]), imports=imports)
+    before = tree(tmp_path)
+    answer = site.run(**CDI)
+    assert (answer["changed"], answer["conflict"]) == (False, None)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("flavor", ["k3s", "rke2"])
+def test_a_runtime_that_k3s_does_not_find_goes_into_a_file_that_it_imports(tmp_path, monkeypatch, flavor):
+    site = K3sSite(tmp_path, monkeypatch, flavor)
+    generated(site, ("nvidia", RUNTIME))
+    drop_in = site.containerd / "config-v3.toml.d" / "99-nvidia.toml"
+    before = tree(tmp_path / "var")
+    first = site.run(**CDI)
+    assert (first["changed"], first["files"][0]["path"]) == (True, str(drop_in))
+    assert real.runs(merged(site, drop_in), "nvidia-cdi") == {
+        "BinaryName": CDI["path"],
+        "SystemdCgroup": True,
+        "Root": None,
+    }
+    assert real.runs(merged(site, drop_in), "nvidia")["BinaryName"] == RUNTIME
+    assert site.run(**CDI)["changed"] is False
+    # k3s is updated and finds it as well: containerd takes both
+    generated(site, ("nvidia", RUNTIME), ("nvidia-cdi", CDI["path"]))
+    assert real.runs(merged(site, drop_in), "nvidia-cdi")["BinaryName"] == CDI["path"]
+    assert site.run(**CDI)["changed"] is False
+    generated(site, ("nvidia", RUNTIME))
+    assert site.run(state="absent", **CDI)["changed"] is True
+    assert {path: item for path, item in tree(tmp_path / "var").items() if "config.toml" not in path} == {
+        path: item for path, item in before.items() if "config.toml" not in path
+    }
+
+
+def test_the_operators_program_that_k3s_found(tmp_path, monkeypatch):
+    operators = "/usr/local/nvidia/toolkit/nvidia-container-runtime"
+    site = K3sSite(tmp_path, monkeypatch)
+    generated(site, ("nvidia", operators))
+    before = tree(tmp_path)
+    kept = site.run()
+    assert kept["changed"] is False
+    assert kept["conflict"].startswith("the NVIDIA GPU operator made it, and its BinaryName is")
+    assert tree(tmp_path) == before
+    assert "Nothing was changed" in site.run(on_conflict="fail")["msg"]
+    drop_in = site.containerd / "config-v3.toml.d" / "99-nvidia.toml"
+    site.run(on_conflict="replace")
+    assert real.runs(merged(site, drop_in), "nvidia")["BinaryName"] == RUNTIME
+    assert site.run(on_conflict="replace")["changed"] is False
+    site.run(state="absent")
+    assert not drop_in.exists()
+
+
+def test_a_version_that_no_k3s_is_known_to_write(tmp_path, monkeypatch):
+    site = K3sSite(tmp_path, monkeypatch)
+    site.generated.write_text("version = 4\n")
+    assert "k3s writes config version 4, for which" in site.run()["msg"]

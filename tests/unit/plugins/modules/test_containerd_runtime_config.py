@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.plugins import containerds as real
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
 OLD = b"""# ours
@@ -94,7 +95,6 @@ def test_bad_file_is_named_and_left_alone(site, tmp_path):
         "FILE, line 3, column 1: expected ',' or ']' in a list, found the end of the file"
     )
     assert failure(site, tmp_path, b"\xff\xfe").endswith("the file is UTF-16; save it as UTF-8")
-    assert "(line 1) switches CRI off" in failure(site, tmp_path, b'disabled_plugins = ["cri"]\n')
 
 
 @needs_containerd_1
@@ -122,9 +122,59 @@ def test_import_that_overrides_the_file(site, tmp_path, pattern):
     assert run_module("containerd_runtime_config", **dict(site, config_path=str(extra)))["changed"] is True
 
 
-@needs_containerd_1
-def test_disabled_cri_is_a_warning(site, tmp_path):
-    (tmp_path / "etc" / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
-    answer = run_module("containerd_runtime_config", **site)
-    assert (answer["changed"], answer["cri_enabled"]) == (True, False)
-    assert "line 2: disabled_plugins switches CRI off" in answer["warnings"][0]
+# Docker's packaged file, and files of all versions with CRI in their list: engine, text, what is left of the list.
+CRI_OFF = [
+    ("1.6", '# Docker\n\ndisabled_plugins = ["cri"]\n\n#root = "/var/lib/containerd"\n', "[]"),
+    ("2.4", '#   Docker\r\ndisabled_plugins = ["cri"]\r\n[debug]\r\nlevel = "info"\r\n', "[]"),
+    (
+        "1.7",
+        'version = 2\ndisabled_plugins = ["io.containerd.snapshotter.v1.zfs", "io.containerd.grpc.v1.cri"]\n',
+        None,
+    ),
+    ("2.1", 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n', "[]"),
+    ("2.4", 'version = 3\nDisabled_Plugins = ["io.containerd.cri.v1.runtime"]\n', "[]"),
+    ("2.4", 'version = 4\ndisabled_plugins = ["io.containerd.cri.v1.images"]\n', "[]"),
+]
+
+
+@pytest.mark.parametrize(("series", "text", "left"), CRI_OFF)
+def test_cri_that_is_switched_off_is_told_before_anything_is_written(site, tmp_path, series, text, left):
+    site["containerd"] = real.binary(series)
+    message = failure(site, tmp_path, text.encode())
+    line = text[: text.lower().index("disabled_plugins")].count("\n") + 1
+    assert f"FILE: disabled_plugins (line {line}) switches CRI off" in message
+    assert "enable_cri (containerd_runtime_enable_cri in the role)" in message
+
+    config = Path(site["config_path"])
+    on = run_module("containerd_runtime_config", **dict(site, enable_cri=True))
+    assert (on["changed"], on["cri_enabled"]) == (True, True)
+    assert (
+        f"isabled_{'Plugins' if 'Plugins' in text else 'plugins'} = " + (left or '["io.containerd.snapshotter.v1.zfs"]')
+        in config.read_text()
+    )
+    after = real.dump(series, config.read_text())
+    assert real.runs(after, "nvidia")["BinaryName"] == "/usr/bin/nvidia-container-runtime"
+    assert not any("cri" in item for item in after["disabled_plugins"])
+    assert run_module("containerd_runtime_config", **dict(site, enable_cri=True))["changed"] is False
+    run_module("containerd_runtime_config", **dict(site, state="absent"))
+    assert config.read_bytes() == text.encode()
+
+
+def test_cri_stays_on_after_an_edit_where_its_old_name_no_longer_counts(site, tmp_path):
+    site["containerd"] = real.binary("1.7")
+    config = Path(site["config_path"])
+    config.write_text('disabled_plugins = ["cri"]\n')
+    run_module("containerd_runtime_config", **dict(site, enable_cri=True))
+    config.write_text(config.read_text() + "# edited\n")
+    run_module("containerd_runtime_config", **dict(site, state="absent"))
+    assert "nvidia" not in config.read_text()
+    assert real.dump("1.7", config.read_text())["disabled_plugins"] == []
+
+
+def test_cri_that_an_imported_file_switches_off(site, tmp_path):
+    site["containerd"] = real.binary("2.4")
+    extra = tmp_path / "etc" / "conf.d" / "10.toml"
+    extra.parent.mkdir()
+    extra.write_text('version = 3\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+    message = failure(site, tmp_path, b'version = 3\nimports = ["conf.d/*.toml"]\n', enable_cri=True)
+    assert f"disabled_plugins of an imported file ({extra}) switches CRI off" in message

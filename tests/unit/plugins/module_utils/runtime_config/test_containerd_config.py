@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -20,6 +21,12 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
     config as containerd_config,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    effective as containerd_effective,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+    imports as containerd_imports,
+)
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
     ContainerdRuntime,
     ensure_absent,
@@ -105,11 +112,9 @@ def runc(prefix):
     ],
 )
 def test_present_text(old, wanted, engine, new):
-    edit = ensure_present(old, wanted, engine=engine)
+    edit = ensure_present(old, replace(wanted, on_conflict="replace"), engine=engine)
     assert edit.text == new
-    # A runtime of that name goes, even if it was there before us.
-    expected = old if "nvidia" not in (old or "") else "".join(old.splitlines(True)[:-1])
-    assert ensure_absent(edit.text, "nvidia", edit.memory).text == expected
+    assert ensure_absent(edit.text, "nvidia", edit.memory).text == old
 
 
 CONVERT = (
@@ -136,16 +141,31 @@ INLINE = "is written as an inline table, a dotted key or a list, which cannot be
         pytest.param(
             "version = 3\n",
             1,
-            "f, line 1, column 11: version = 3 is for containerd 2.x, and this containerd 1.x silently ignores the CRI "
+            "f, line 1, column 11: version = 3 is for containerd 2.x, and this containerd 1.x does not read the CRI "
             "settings of such a file; rewrite it for version = 2",
             id="version-3-on-1.x",
         ),
         pytest.param(
             "version = 1\n",
             1,
-            "f, line 1, column 11: config version 1 cannot be edited, only 2 and 3; convert the file with `containerd "
-            "config migrate` (containerd 1.7 or later), or start from `containerd config default`",
+            "f, line 1, column 11: config version 1 cannot be edited; convert the file with `containerd config "
+            "migrate` (containerd 1.7 or later), or start from `containerd config default`",
             id="version-1",
+        ),
+        pytest.param(
+            "version = 5\n",
+            2,
+            "f, line 1, column 11: config version 5 is not known to this module, which knows 2, 3 and 4. A newer "
+            "containerd reads these as well: write the file for version 4, or look for a newer release of the "
+            "collection kubegpu.nvidia. Nothing was changed",
+            id="version-of-the-future",
+        ),
+        pytest.param(
+            'version = "2"\n',
+            2,
+            "f, line 1, column 11: version is '2', and containerd takes nothing but a whole number without quotes and "
+            "does not start with this file; write version = 2 (containerd 1.x) or version = 3 (containerd 2.x)",
+            id="version-in-quotes",
         ),
         pytest.param(
             'version = 2\nplugins."io.containerd.grpc.v1.cri".containerd.snapshotter = "zfs"\n',
@@ -264,7 +284,7 @@ def test_disabled_cri(text, line):
 def test_candidate_imports():
     found = {"/etc/containerd/*.toml": [PATH, "/etc/containerd/b.toml"]}
     text = 'imports = ["conf.d/*.toml", "x.toml", "*.toml"] # y\n'
-    assert containerd_config.candidate_text(text, PATH, found.__getitem__) == (
+    assert containerd_imports.candidate_text(text, PATH, found.__getitem__) == (
         'imports = ["/etc/containerd/conf.d/*.toml", "/etc/containerd/x.toml", "/etc/containerd/b.toml"] # y\n'
     )
 
@@ -542,19 +562,20 @@ class TestRealContainerd:
                 "SystemdCgroup = false", "SystemdCgroup = true"
             )
         before = self.dump(old)
-        edit = ensure_present(old, DEFAULT, None, containerd_config.effective_of(before), 1)
+        edit = ensure_present(old, DEFAULT, None, containerd_effective.effective_of(before), 1)
         after = self.dump(edit.text)
-        assert containerd_config.problems(containerd_config.effective_of(after), DEFAULT, "nvidia") == []
-        assert containerd_config.side_effects(before, after, "nvidia") == []
+        assert containerd_effective.problems(containerd_effective.effective_of(after), DEFAULT, "nvidia") == []
+        assert containerd_effective.side_effects(before, after, ("nvidia",)) == []
         runtimes = toml_text.to_python(after.find(containerd_config.PREFIXES[2]))["runtimes"]
-        assert runtimes["nvidia"]["options"]["SystemdCgroup"] == runtimes["runc"]["options"].get("SystemdCgroup", False)
+        drivers = [runtimes[name]["options"].get("SystemdCgroup", False) for name in ("nvidia", "runc")]
+        assert drivers[0] is drivers[1]
 
     def test_without_our_care_runc_is_lost(self):
         """The reason for writing runc down; if this fails, containerd no longer needs it."""
         if containerd_dump.major_version(self.run, "containerd") != 1:
             pytest.skip("a trap of containerd 1.x")
         naive = self.dump("version = 2\n" + nvidia(P2))
-        changes = containerd_config.side_effects(self.dump("version = 2\n"), naive, "nvidia")
+        changes = containerd_effective.side_effects(self.dump("version = 2\n"), naive, ("nvidia",))
         assert changes == [P2 + ".runtimes.runc.runtime_type: 'io.containerd.runc.v2' -> None"]
 
     def test_messages_name_the_real_file(self):

@@ -11,11 +11,14 @@ import pytest
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     config as containerd_config,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.effective import (
     ContainerdRuntime,
     effective_of,
     problems,
     side_effects,
+)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.imports import (
+    candidate_text,
     takes_drop_in,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
@@ -99,13 +102,13 @@ def test_what_else_changed_is_named_and_what_is_ours_is_not():
     before = toml_text.scan(f"version = 2\nimports = []\nroot = '/a'\n[{V2}]\ndefault_runtime_name = 'runc'\nz = 0\n")
     more = "[x]\ny = 1\nlist = [1]\n[z]\nempty = ''\nnone = []\nalso = {}\nno = false\n"
     after = dump(default="nvidia", more=more)
-    assert side_effects(before, after, "nvidia") == [
+    assert side_effects(before, after, ("nvidia",)) == [
         "root: '/a' -> None",
         "x.list: None -> [1]",
         "x.y: None -> 1",
     ]
-    assert len(side_effects(before, after, "gold")) == 5, "a runtime of another name is not ours"
-    assert side_effects(after, after, "nvidia") == []
+    assert len(side_effects(before, after, ("gold",))) == 5, "a runtime of another name is not ours"
+    assert side_effects(after, after, ("nvidia",)) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_a_runtime_in_a_file_of_version_1_is_refused_not_overlooked():
 )
 def test_a_trial_reads_what_the_real_file_would(stand_ins, imports):
     text = "imports = ['conf.d/*.toml', 'x.toml']\nversion = 3\n"
-    tried = containerd_config.candidate_text(text, MAIN, lambda pattern: [DROP_IN], stand_ins)
+    tried = candidate_text(text, MAIN, lambda pattern: [DROP_IN], stand_ins)
     assert toml_text.to_python(toml_text.scan(tried).root)["imports"] == imports
     assert tried.endswith("]\nversion = 3\n")
-    assert containerd_config.candidate_text("version = 3\n", MAIN, None, stand_ins) == "version = 3\n"
+    assert candidate_text("version = 3\n", MAIN, None, stand_ins) == "version = 3\n"
