@@ -18,9 +18,13 @@ description:
   - A file that does not parse is refused with line and column and stays as it is.
   - The module never reloads or restarts Docker. It compares the file with what the running daemon says and returns in
     RV(pending) what that takes.
-  - What would not work is found before anything is written. That is an option that the running C(dockerd) or its
-    systemd unit has as a command line flag as well, since Docker then refuses to reload and to start; a file system
-    that is mounted read-only; and a runtime of the same name that somebody else made (O(on_conflict)).
+  - What would not work is found before anything is written. That is a file system that is mounted read-only; a runtime
+    of the same name that somebody else made (O(on_conflict)); and a configuration with which the running C(dockerd)
+    would refuse to reload, or the one of its systemd unit to start. Any option that is both a key of the file and a
+    command line flag is such a case. From Docker 23.0 on C(dockerd --validate) checks the rest.
+  - Where the configuration is refused, be it for our change or for what was there before, the module fails if there is
+    anything to write or to apply, so that nothing is restarted. It warns if there is not.
+  - Passwords, tokens, registry credentials and the user and password in a URL are masked in what is returned.
 options:
   name:
     description:
@@ -63,11 +67,11 @@ options:
   on_conflict:
     description:
       - What to do about a runtime called O(name) that neither has O(path) (and O(runtime_args), if given) nor was made
-        by an earlier run. It is always reported, as a warning and in RV(conflict).
+        by an earlier run. It is always reported, as a warning and in RV(conflict). The bare name of the executable,
+        as NVIDIA's packages and C(nvidia-ctk) write it, is another path.
       - V(keep) leaves the entry as it is and does the rest, such as the default runtime.
       - V(replace) makes it ours; V(absent) then brings theirs back.
       - V(fail) fails before anything is written.
-      - The bare name of the executable in O(path), which Docker looks up in its PATH, is no conflict.
     type: str
     choices: [keep, replace, fail]
     default: keep
@@ -98,8 +102,8 @@ options:
     type: str
   unit:
     description:
-      - The systemd unit that starts Docker, in which flags are looked for. It is looked at only if the daemon that it
-        starts reads O(config_path).
+      - The systemd unit that starts Docker, with whose flags the configuration is tried. It is looked at only if the
+        daemon that it starts reads O(config_path).
       - An empty string looks at none.
     type: str
     default: docker.service
@@ -183,7 +187,7 @@ daemon_pid:
   type: int
   sample: 4711
 config:
-  description: The resulting content of the file.
+  description: The resulting content of the file, secrets masked.
   returned: success
   type: dict
   sample:
@@ -193,7 +197,7 @@ config:
         path: /usr/bin/nvidia-container-runtime
     default-runtime: nvidia
 diff:
-  description: The file before and after.
+  description: The file before and after, secrets masked.
   returned: in diff mode
   type: dict
   sample:
@@ -243,6 +247,7 @@ pending_reasons:
 """
 
 import dataclasses
+import functools
 import os
 
 from ansible.module_utils.basic import AnsibleModule
@@ -253,7 +258,9 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.dock
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import live as docker_live
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import paths as docker_paths
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import trial as docker_trial
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import unit as docker_unit
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import masking
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 HOOK = "nvidia-container-runtime-hook"
@@ -307,7 +314,7 @@ def read_live(module, socket_path):
 
 
 def read_unit(module):
-    """Return the arguments that dockerd will get at its next start, or None."""
+    """Return the command line of dockerd's next start (list of str, the program first), or None."""
     systemctl = module.get_bin_path("systemctl") if module.params["unit"] else None
     if systemctl is None:
         return None
@@ -315,31 +322,49 @@ def read_unit(module):
     return docker_unit.read(module.run_command, [systemctl, *scope], module.params["unit"])
 
 
-def find_path(module, running, starting):
-    """Return (path of daemon.json with links resolved, arguments of the unit if it is about this file, else None)."""
+def find_path(module, daemon, starting):
+    """Return (path of daemon.json with links resolved, the docker_trial.Starts of a dockerd that reads it).
+
+    daemon: process.Daemon or None; starting: command line of the next start, or None.
+    """
     uid, environment = os.geteuid(), os.environ
-    path = module.params["config_path"] or docker_paths.config_path((running, starting), uid, environment)
+    running = daemon.arguments if daemon is not None else None
+    next_arguments = starting[1:] if starting is not None else None
+    path = module.params["config_path"] or docker_paths.config_path((running, next_arguments), uid, environment)
     path = os.path.realpath(path)
-    if starting is not None and os.path.realpath(docker_paths.config_path((starting,), uid, environment)) != path:
-        starting = None
-    return path, starting
+    starts = []
+    if starting is not None and os.path.realpath(docker_paths.config_path((next_arguments,), uid, environment)) == path:
+        source = "the systemd unit %s" % module.params["unit"]
+        starts.append(docker_trial.Start(starting[0], next_arguments, source))
+    if daemon is not None:
+        # A reload reads the file with the flags of the last start.
+        starts.append(docker_trial.Start("/proc/%d/exe" % daemon.pid, running, "the running dockerd"))
+    return path, starts
 
 
-def check_flags(module, running, starting, config, path):
-    """Fail if dockerd would refuse the config; warn if it reads another file."""
-    for arguments, message in (
-        (running, docker_flags.conflict_message),
-        (starting, lambda found, path: docker_flags.unit_conflict_message(found, path, module.params["unit"])),
-    ):
-        found = docker_flags.conflicts(arguments or [], config)
-        if found and module.params["state"] == "present":
-            module.fail_json(msg=message(found, path))
-        elif found:
-            module.warn(message(found, path))
-            break
-    other = docker_flags.config_file(running or [])
+def check_running_path(module, daemon, path):
+    """Warn if the running daemon reads another file."""
+    other = docker_flags.config_file(daemon.arguments if daemon is not None else [])
     if other is not None and os.path.realpath(other) != path:
         module.warn("the running dockerd reads %s (its flag --config-file), not %s" % (other, path))
+
+
+def check_starts(module, starts, result, text, path, needed):
+    """Fail if dockerd would refuse what is to be written or applied; warn if there is nothing to write or apply."""
+    run = functools.partial(module.run_command, expand_user_and_vars=False)
+    changes, applies = result.text != text, needed.level != "none"
+    for start in starts:
+        refused = docker_trial.refusal(run, start, result.text, result.config, path, module.tmpdir, changes or applies)
+        if refused is None:
+            continue
+        before = docker_daemon.read(text).config
+        if not changes or docker_trial.refusal(run, start, text, before, path, module.tmpdir) is not None:
+            refused += ". Docker refuses the file as it is, too, without this change"
+        message = masking.mask("%s. Docker does not reload or start like this. " % refused)
+        if applies or (changes and module.params["state"] == "present"):
+            module.fail_json(msg=message + "Nothing was changed or restarted. Correct it and run this again")
+        module.warn(message + "Correct it before Docker is started again")
+        return
 
 
 def find_pending(module, config, live, daemon):
@@ -404,15 +429,14 @@ def main():
     except ValueError as error:
         module.fail_json(msg=str(error))
     live, daemon = read_live(module, socket_path)
-    running = daemon.arguments if daemon is not None else None
-    path, starting = find_path(module, running, read_unit(module))
+    path, starts = find_path(module, daemon, read_unit(module))
+    check_running_path(module, daemon, path)
     try:
         text = files.read(path)
         memory, warning = files.read_memory(folder, docker_paths.lasting(path), params["name"])
         if warning:
             module.warn(warning)
         result = edit(params, text, memory)
-        check_flags(module, running, starting, result.config, path)
         if params["state"] == "present":
             docker_daemon.check_default(result.text)
         needed = find_pending(module, result.config, live, daemon)
@@ -420,10 +444,12 @@ def main():
         if needed.level == "restart":
             spelled_out = docker_daemon.bridge(result)
             by_reload = find_pending(module, spelled_out.config, live, daemon)
-            bridge = by_reload.restarts < needed.restarts
+            clash = any(docker_flags.conflicts(start.arguments, spelled_out.config) for start in starts)
+            bridge = by_reload.restarts < needed.restarts and not clash
             if bridge and params["for_reload"]:
-                check_flags(module, running, None, spelled_out.config, path)
                 result, needed = spelled_out, by_reload
+        if params["state"] != "rolled_back":
+            check_starts(module, starts, result, text, path, needed)
         result = remember_good(module, result, text, memory, live, daemon)
         backup_file = write(module, path, folder, result, text, memory)
     except ConfigError as error:
@@ -432,27 +458,21 @@ def main():
         module.fail_json(msg="%s: %s" % (error.filename or path, error.strerror or error))
 
     if result.conflict is not None:
-        module.warn(
-            "the runtime %s in %s was made by somebody else: %s. It was %s (on_conflict=%s)"
-            % (
-                params["name"],
-                path,
-                result.conflict,
-                "replaced" if params["on_conflict"] == "replace" else "kept",
-                params["on_conflict"],
-            )
-        )
+        became = "replaced" if params["on_conflict"] == "replace" else "kept"
+        message = "the runtime %s in %s was made by somebody else: %s. It was %s (on_conflict=%s)"
+        shown = (params["name"], path, result.conflict, became, params["on_conflict"])
+        module.warn(masking.mask(message % shown))
     answer = {
         "changed": result.text != text,
         "in_place": result.text == text,
-        "config": result.config,
+        "config": masking.mask_data(result.config),
         "config_path": path,
-        "conflict": result.conflict,
+        "conflict": masking.mask_data(result.conflict),
         "backup_file": backup_file,
-        "live": live,
+        "live": masking.mask_data(live),
         "daemon_pid": daemon.pid if daemon is not None else None,
         "pending": needed.level,
-        "pending_reasons": needed.reasons,
+        "pending_reasons": masking.mask_data(needed.reasons),
         "bridge": bridge,
     }
     if module._diff:

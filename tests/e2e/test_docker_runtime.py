@@ -76,6 +76,17 @@ def environment() -> dict[str, str]:
 
 def role(node: Handle, *arguments: str, play: dict[str, Any] | None = None, **variables: Any) -> PlaybookRun:
     tasks = [{"ansible.builtin.include_role": {"name": "kubegpu.nvidia.docker_runtime"}, "vars": variables}]
+    return run_tasks(node, tasks, *arguments, play=play)
+
+
+def dev_char(node: Handle, *arguments: str) -> PlaybookRun:
+    links = {"name": "kubegpu.nvidia.container_toolkit", "tasks_from": "dev_char"}
+    return run_tasks(node, [{"ansible.builtin.include_role": links}], *arguments)
+
+
+def run_tasks(
+    node: Handle, tasks: list[dict[str, Any]], *arguments: str, play: dict[str, Any] | None = None
+) -> PlaybookRun:
     done = subprocess.run(
         command(node, tasks, *arguments, **(play or {})),
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300,
@@ -150,7 +161,9 @@ def test_a_flag_in_the_unit_is_found_while_dockerd_is_down(node: Handle) -> None
     try:
         # It still runs without the flag; the next start would have it.
         run = role(node)
-        assert "docker.service starts dockerd with the same option" in flat(run), run.output
+        assert "is a flag of the systemd unit docker.service and a key of /etc/docker/daemon.json" in flat(run), (
+            run.output
+        )
         node.execute("systemctl", "stop", "docker.socket", "docker.service")
         run = role(node)
         assert run.returncode != 0
@@ -159,6 +172,43 @@ def test_a_flag_in_the_unit_is_found_while_dockerd_is_down(node: Handle) -> None
     finally:
         write(node, "/etc/default/docker", defaults)
         node.execute("systemctl", "start", "docker.socket", "docker.service")
+
+
+def test_a_conflict_that_was_there_before_is_named_and_nothing_is_restarted(node: Handle) -> None:
+    """The next start of this Docker fails; the restart that --gpus needs would be it."""
+    conflicting = OPERATORS.replace("{", '{"hosts": ["unix:///run/second.sock"],', 1)
+    node.execute("touch", "/usr/bin/nvidia-container-runtime-hook")
+    write(node, DAEMON_JSON, conflicting)
+    before = started(node)
+    try:
+        for arguments in ((), ("--check",)):
+            run = role(node, *arguments, docker_runtime_allow_restart="always")
+            assert run.returncode != 0
+            assert "--host and the key hosts" in flat(run), run.output
+            assert "Docker refuses the file as it is, too" in flat(run)
+        assert (read(node), started(node)) == (conflicting, before)
+        assert info(node)["DefaultRuntime"] == "runc"
+    finally:
+        write(node, DAEMON_JSON, OPERATORS)
+
+
+def test_the_bare_name_of_nvidias_packages_stays(node: Handle) -> None:
+    theirs = OPERATORS.replace("{", '{"runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}},', 1)
+    write(node, DAEMON_JSON, theirs)
+    node.execute("systemctl", "reload", "docker")
+    try:
+        run = role(node, docker_runtime_allow_restart="never")
+        assert run.returncode == 0, run.output
+        assert 'its path is "nvidia-container-runtime"' in flat(run)
+        assert info(node)["DefaultRuntime"] == "nvidia"
+        for _again in range(2):
+            run = role(node, docker_runtime_state="absent", docker_runtime_allow_restart="never")
+            assert (run.returncode, read(node)) == (0, theirs), run.output
+        assert "nvidia" in info(node)["Runtimes"]
+    finally:
+        write(node, DAEMON_JSON, '{"runtimes": {}, "default-runtime": "runc"}')
+        node.execute("systemctl", "reload", "docker")
+        write(node, DAEMON_JSON, OPERATORS)
 
 
 def test_a_read_only_etc_docker_is_found_before_anything(node: Handle) -> None:
@@ -193,7 +243,7 @@ def test_a_daemon_that_will_not_start_gets_its_file_back(node: Handle) -> None:
         node.execute("systemctl", "restart", "docker")
 
 
-def test_killed_runs_are_mended_by_the_next(node: Handle) -> None:
+def test_killed_runs_are_put_right_by_the_next(node: Handle) -> None:
     node.execute("docker", "run", "-d", "--name", "bystander", images.BASE, "sleep", "infinity")
     state = ("docker", "inspect", "--format", "{{.State.Pid}} {{.State.StartedAt}}", "bystander")
     container, daemon = node.execute(*state), started(node)
@@ -263,10 +313,10 @@ def test_containers_keep_their_gpus_over_a_daemon_reload(node: Handle) -> None:
     start = ("docker", "run", "-d", "--runtime=runc", "--device", "/dev/nvidia0", "--name")
     node.execute("mv", "/dev/char", "/dev/char.away")
     node.execute(*start, "without-links", images.BASE, "sleep", "infinity")
-    run = role(node, "--check")
+    run = dev_char(node, "--check")
     assert run.changed == 1, run.output
     assert "created: /dev/char/195:0 -> ../nvidia0" in run.output
-    run = role(node)
+    run = dev_char(node)
     assert "created: /dev/char/195:0 -> ../nvidia0" in run.output
     node.execute(*start, "with-links", images.BASE, "sleep", "infinity")
     names = ("without-links", "with-links")
@@ -274,7 +324,7 @@ def test_containers_keep_their_gpus_over_a_daemon_reload(node: Handle) -> None:
     node.execute("systemctl", "daemon-reload")
     assert {name: open_gpu(node, name) for name in names} == {"without-links": "EPERM", "with-links": "ENXIO"}
     node.execute("docker", "rm", "-f", *names)
-    assert role(node).changed == 0
+    assert dev_char(node).changed == 0
 
 
 def test_somebody_elses_runtime_is_kept_and_reported(node: Handle) -> None:

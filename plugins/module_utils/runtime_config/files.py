@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory as memories
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import masking
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, decode
 
 LARGEST = 8 * 1024 * 1024
@@ -166,12 +167,12 @@ def _sync_folder(path: str) -> None:
 
 
 def diff(path: str, before: str | None, after: str | None) -> dict[str, str]:
-    """Return the diff as Ansible prints it; None is a file that is not there."""
+    """Return the diff as Ansible prints it, secrets masked; None is a file that is not there."""
     return {
         "before_header": path if before is not None else path + " (not there)",
         "after_header": path if after is not None else path + " (removed)",
-        "before": before or "",
-        "after": after or "",
+        "before": masking.mask(before or ""),
+        "after": masking.mask(after or ""),
     }
 
 

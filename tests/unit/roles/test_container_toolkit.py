@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -74,3 +81,105 @@ def test_what_ansible_found_counts(look):
 
 def test_a_system_made_of_images_is_left_to_ansible(look):
     assert look(*CASES["Fedora"][:2], ostree=True) == "unknown fedora 41"
+
+
+@pytest.fixture
+def cdi_unit(tmp_path):
+    """The unit kubegpu-cdi-refresh.service as a file, and its lines."""
+    variables = yaml.safe_load((ROOT / "roles/container_toolkit/vars/main/cdi.yml").read_text())
+    template = (ROOT / "roles/container_toolkit/templates/cdi-refresh.service.j2").read_text()
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)  # noqa: S701 no HTML
+    environment.filters["dirname"] = os.path.dirname
+    text = environment.from_string(template).render(
+        ansible_managed="Ansible managed",
+        container_toolkit_cdi_spec="/etc/cdi/nvidia.yaml",
+        __container_toolkit_cdi_nodes=variables["__container_toolkit_cdi_nodes"],
+        __container_toolkit_cdi_command=["/bin/true", "cdi", "generate"],
+    )
+    unit = tmp_path / "kubegpu-cdi-refresh.service"
+    unit.write_text(text)
+    return unit, text.splitlines()
+
+
+def shell(lines, key, folder, **environment):
+    """Runs what sh is given in a line of the unit, with programs of folder; returns what they were called with."""
+    (line,) = [line for line in lines if line.startswith(f"{key}=-/bin/sh -c '")]
+    script = line.split("'", 1)[1].rstrip("'").replace("/usr/bin/", "").replace("%n", "unit")
+    for name in ("nvidia-smi", "nvidia-ctk", "systemd-run"):
+        program = folder / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/calls\ncase "$*" in *$FAIL*) exit 1 ;; esac\n')
+        program.chmod(0o755)
+    subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={"PATH": f"{folder}:/usr/bin:/bin", "FAIL": "nothing", **environment},
+        check=False,
+    )
+    calls = folder / "calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_the_cdi_unit_is_one_that_every_systemd_takes(cdi_unit):
+    unit, lines = cdi_unit
+    assert "Type=oneshot" in lines
+    # refused for this type by systemd before 244
+    assert not [line for line in lines if line.startswith("Restart=")]
+    assert "Before=docker.service containerd.service crio.service" in lines
+    if shutil.which("systemd-analyze"):
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+        )
+        assert [line for line in done.stderr.splitlines() if unit.name in line] == []
+
+
+def test_the_cdi_unit_loads_the_driver_and_makes_its_nodes_first(cdi_unit, tmp_path):
+    _unit, lines = cdi_unit
+    keys = [line.partition("=")[0] for line in lines]
+    assert keys.index("ExecStartPre") < keys.index("ExecStart")
+    make = "nvidia-ctk system create-device-nodes --control-devices"
+    assert shell(lines, "ExecStartPre", tmp_path) == ["nvidia-smi -L", f"{make} --load-kernel-modules"]
+    (tmp_path / "calls").unlink()
+    # modules that cannot be loaded: those that are loaded get their nodes
+    calls = shell(lines, "ExecStartPre", tmp_path, FAIL="load-kernel-modules")
+    assert calls == ["nvidia-smi -L", f"{make} --load-kernel-modules", make]
+
+
+def test_the_cdi_unit_tries_again_where_it_failed(cdi_unit, tmp_path):
+    _unit, lines = cdi_unit
+    assert shell(lines, "ExecStopPost", tmp_path, SERVICE_RESULT="success") == []
+    again = ["systemd-run --collect --on-active=10 systemctl start unit"]
+    assert shell(lines, "ExecStopPost", tmp_path, SERVICE_RESULT="exit-code") == again
+
+
+def test_missing_links_in_dev_char_are_seen_by_the_look_and_made(tmp_path):
+    """Whatever the engine is: the look at the node and the tasks that follow, on a tree of its own."""
+    root = tmp_path / "root"
+    gpu = root / "proc/driver/nvidia/gpus/0000:01:00.0"
+    gpu.mkdir(parents=True)
+    (gpu / "information").write_text("Device Minor: \t 0\n")
+    role = {"name": "kubegpu.nvidia.container_toolkit"}
+    missing = {"ansible.builtin.debug": {"msg": "missing {{ __container_toolkit_dev_char_missing | length }}"}}
+    look = [{"ansible.builtin.include_role": {**role, "tasks_from": "look", "public": True}}, missing]
+    make = {"ansible.builtin.include_role": {**role, "tasks_from": "dev_char"}}
+    remove = {**make, "vars": {"container_toolkit_state": "absent"}}
+    off = [{**look[0], "vars": {"container_toolkit_dev_char": False}}, missing]
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "environment": {"KUBEGPU_ROOT": str(root)},
+        "tasks": [*off, *look, make, *look, remove],
+    }
+    playbook = tmp_path / "play.json"
+    playbook.write_text(json.dumps([play]))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(playbook)],
+        cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = re.findall(r"msg: missing (\d+)", done.stdout)
+    # three links, the script and the rule
+    assert counts == ["0", "5", "0"], done.stdout
+    assert (root / "dev/char/195:0").readlink() == Path("../nvidia0")
+    assert "removed: /etc/udev/rules.d/72-kubegpu-dev-char.rules" in done.stdout
+    assert not (root / "etc/udev/rules.d/72-kubegpu-dev-char.rules").exists()

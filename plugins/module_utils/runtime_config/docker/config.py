@@ -12,7 +12,6 @@ is kept; 20.10 does not read such a file, 23.0 and later do.
 from __future__ import annotations
 
 import json
-import posixpath
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
@@ -192,16 +191,11 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _same_path(found: str | None, wanted: str) -> bool:
-    # dockerd looks a bare name up in its PATH; NVIDIA's own packages wrote the runtime so.
-    return found in (wanted, posixpath.basename(wanted))
-
-
 def _difference(value: dict[str, Any], path: str, args: tuple[str, ...] | None) -> str | None:
     """In what somebody else's runtime (value: dict) differs from path and args (None: any), or None if it does not."""
     if value.get("runtimeType") is not None:
         return "it is a containerd shim (runtimeType %s)" % json.dumps(value["runtimeType"])
-    if not _same_path(value.get("path"), path):
+    if value.get("path") != path:
         return "its path is %s, not %s" % (json.dumps(value.get("path")), json.dumps(path))
     if args is not None and list(args) != (value.get("runtimeArgs") or []):
         return "its runtimeArgs are %s, not %s" % (json.dumps(value.get("runtimeArgs") or []), json.dumps(list(args)))

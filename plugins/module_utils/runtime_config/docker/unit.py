@@ -22,16 +22,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def read(run: Callable[..., tuple[int, str, str]], systemctl: list[str], unit: str) -> list[str] | None:
-    """Return dockerd's arguments (list of str without argv[0]), or None if systemd does not know or start it.
+    """Return dockerd's command line (list of str, the program first), or None if systemd does not know or start it.
 
     run: function (list of str) -> (return code, stdout, stderr); systemctl: the command with its scope, list of str.
     """
     code, output = run([*systemctl, "show", *("--property=" + name for name in PROPERTIES), unit])[:2]
-    return None if code != 0 else arguments(output, _read_text)
+    return None if code != 0 else command(output, _read_text)
 
 
-def arguments(shown: str, read_text: Callable[[str], str]) -> list[str] | None:
-    """Return dockerd's arguments from what `systemctl show` printed. Pure but for read_text (path -> str).
+def command(shown: str, read_text: Callable[[str], str]) -> list[str] | None:
+    """Return dockerd's command line from what `systemctl show` printed. Pure but for read_text (path -> str).
 
     Variables are filled in as systemd.service(5) says: ${NAME} within a word, a word $NAME is split at white space.
     """
@@ -46,10 +46,10 @@ def arguments(shown: str, read_text: Callable[[str], str]) -> list[str] | None:
     for value in properties.get("EnvironmentFiles", []):
         environment.update(_variables(read_text(_FILE.sub(r"\1", value, count=1))))
     for value in properties.get("ExecStart", []):
-        for command in _COMMAND.findall(value):
-            words = command.split()
+        for line in _COMMAND.findall(value):
+            words = line.split()
             if words and words[0].rpartition("/")[2].startswith("dockerd"):
-                return [word for item in words[1:] for word in _filled_in(item, environment)]
+                return [word for item in words for word in _filled_in(item, environment)]
     return None
 
 

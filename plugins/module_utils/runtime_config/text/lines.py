@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import masking
+
 BOM = "\ufeff"
 _INDENT = re.compile("[\ufeff \t]*")
 
@@ -27,10 +29,11 @@ class ConfigError(Exception):
         self.column = column
 
     def describe(self, path: str) -> str:
-        """Return the message with the file's path and the place in it as one str."""
+        """Return the message, secrets masked, with the file's path and the place in it as one str."""
+        message = masking.mask(self.message)
         if self.line is None or self.column is None:
-            return "%s: %s" % (path, self.message)
-        return "%s, line %d, column %d: %s" % (path, self.line, self.column, self.message)
+            return "%s: %s" % (path, message)
+        return "%s, line %d, column %d: %s" % (path, self.line, self.column, message)
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.plugins.modules.runtime_config_helpers import ROOT
 
-SCRIPT = ROOT / "roles" / "docker_runtime" / "files" / "dev-char-links"
+SCRIPT = ROOT / "roles" / "container_toolkit" / "files" / "dev-char-links"
 RULE = "etc/udev/rules.d/72-kubegpu-dev-char.rules"
 INSTALLED = "usr/local/lib/kubegpu/dev-char-links"
 

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import process
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import live as docker_live
+from tests.engines import debian as engines
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
 OLD = b'{\n\t"log-driver": "journald",\n\t"default-runtime": "runc"\n}'
@@ -205,7 +206,8 @@ def test_flag_conflict_is_found_before_writing(site, dockerd, tmp_path):
     before = tree(tmp_path / "etc")
     answer = run_module("docker_runtime_config", **site)
     assert answer["failed"] is True
-    assert "--default-runtime and the key default-runtime. dockerd refuses to reload" in answer["msg"]
+    assert "is a flag of the running dockerd and a key of" in answer["msg"]
+    assert "--default-runtime and the key default-runtime" in answer["msg"]
     assert tree(tmp_path / "etc") == before
     assert not (tmp_path / "memory").exists()
 
@@ -224,6 +226,29 @@ def test_nonsense_from_the_daemon_is_a_warning(site, dockerd, body):
     answer = run_module("docker_runtime_config", **site)
     assert (answer["changed"], answer["live"]) == (True, None)
     assert "is not usable" in answer["warnings"][0]
+
+
+def test_secrets_are_masked(site, tmp_path, dockerd):
+    real = tmp_path / "etc" / "real.json"
+    secrets = {
+        "proxies": {"http-proxy": "http://me:s3cret@proxy:3128", "no-proxy": "localhost"},
+        "log-opts": {"splunk-token": "s3cret", "splunk-url": "https://splunk"},
+        "registry-mirrors": ["https://me:s3cret@mirror"],
+        "runtimes": {"nvidia": {"path": "/theirs", "runtimeArgs": ["--token=s3cret"]}},
+    }
+    real.write_text(json.dumps(secrets))
+    dockerd(dict(INFO, Runtimes=secrets["runtimes"]))
+    answers = [
+        run_module("docker_runtime_config", **dict(site, runtime_args=[], on_conflict=how))
+        for how in ("keep", "fail", "replace")
+    ]
+    assert "s3cret" not in json.dumps(answers)
+    assert answers[0]["config"]["proxies"] == {"http-proxy": "http://********@proxy:3128", "no-proxy": "localhost"}
+    assert '"no-proxy": "localhost"' in answers[0]["diff"]["after"]
+    assert '"splunk-url": "https://splunk"' in answers[0]["diff"]["after"]
+    assert real.read_text().count("s3cret") == 3
+    (backup, *_rest) = [path for path in (tmp_path / "etc").glob("real.json.*~") if "--token" in path.read_text()]
+    assert backup.read_text().count("s3cret") == 4
 
 
 THEIRS = b'{"runtimes":{"nvidia":{"path":"/operator/nvidia-container-runtime"}}}'
@@ -268,13 +293,13 @@ def test_absent_by_reload_alone(site, dockerd, tmp_path):
 
 @pytest.fixture
 def systemctl(tmp_path, monkeypatch):
-    """A systemctl that prints what a real one printed for a unit that starts dockerd: function (*flags)."""
+    """A systemctl that prints what a real one printed for a unit that starts dockerd: function (*flags, start=...)."""
 
-    def install(*flags):
+    def install(*flags, start="/usr/sbin/dockerd"):
         program = tmp_path / "bin" / "systemctl"
         program.parent.mkdir(exist_ok=True)
-        words = " ".join(("/usr/sbin/dockerd", *flags))
-        line = f"ExecStart={{ path=/usr/sbin/dockerd ; argv[]={words} ; ignore_errors=no ; pid=0 }}"
+        words = " ".join((str(start), *flags))
+        line = f"ExecStart={{ path={start} ; argv[]={words} ; ignore_errors=no ; pid=0 }}"
         program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{line}\nEOF\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -288,10 +313,80 @@ def test_flag_in_the_unit_of_a_daemon_that_is_down(site, tmp_path, systemctl):
     before = tree(tmp_path / "etc")
     answer = run_module("docker_runtime_config", **site)
     assert answer["failed"] is True
-    assert f"docker.service starts dockerd with the same option as a flag that it would have in {real}" in answer["msg"]
+    assert f"the same option is a flag of the systemd unit docker.service and a key of {real}" in answer["msg"]
     assert "--default-runtime and the key default-runtime" in answer["msg"]
     assert tree(tmp_path / "etc") == before
     assert run_module("docker_runtime_config", **dict(site, unit=""))["changed"] is True
+
+
+HOSTS = b'{"hosts": ["unix:///run/other.sock"], "http-proxy": "http://me:s3cret@proxy"}'
+THERE_BEFORE = "Docker refuses the file as it is, too, without this change. Docker does not reload or start like this."
+
+
+def test_conflict_that_was_there_before_us(site, tmp_path, systemctl):
+    """The usual one: hosts in the file, and -H fd:// in the unit of Docker's packages."""
+    real = tmp_path / "etc" / "real.json"
+    real.write_bytes(HOSTS)
+    systemctl("-H", "fd://", f"--config-file={site['config_path']}")
+    before = tree(tmp_path / "etc")
+    for check in (True, False):
+        answer = run_module("docker_runtime_config", check=check, **site)
+        assert answer["failed"] is True
+        assert f"a key of {real}: --host and the key hosts" in answer["msg"]
+        assert f"{THERE_BEFORE} Nothing was changed or restarted" in answer["msg"]
+    # Nothing runs and there is nothing of ours, so there is nothing to refuse.
+    absent = run_module("docker_runtime_config", **dict(site, state="absent"))
+    assert absent["changed"] is False
+    assert "Correct it before Docker is started again" in absent["warnings"][0]
+    assert tree(tmp_path / "etc") == before
+
+
+def test_conflict_that_came_after_us(site, dockerd, tmp_path, systemctl):
+    """In place and in effect: a warning. Where a restart is pending: a failure, so that nothing is restarted."""
+    real = tmp_path / "etc" / "real.json"
+    assert run_module("docker_runtime_config", **site)["changed"] is True
+    real.write_bytes(real.read_bytes().replace(b"{", b'{"hosts": [],', 1))
+    before = tree(tmp_path / "etc")
+    systemctl("-H", "fd://", f"--config-file={site['config_path']}")
+    dockerd(dict(INFO, DefaultRuntime="nvidia", Runtimes={"nvidia": {"path": "/usr/bin/nvidia-container-runtime"}}))
+    answer = run_module("docker_runtime_config", **site)
+    assert (answer["changed"], answer["pending"]) == (False, "none")
+    assert "--host and the key hosts" in answer["warnings"][0]
+    for change in ({"state": "absent"}, {"cdi": True}, {"state": "absent", "for_reload": True}):
+        answer = run_module("docker_runtime_config", **dict(site, **change))
+        assert answer["failed"] is True
+        assert THERE_BEFORE in answer["msg"]
+        assert tree(tmp_path / "etc") == before
+    # The way back after a failure is never refused.
+    assert "failed" not in run_module("docker_runtime_config", **dict(site, state="rolled_back"))
+
+
+@pytest.mark.parametrize("series", engines.DOCKER)
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        (HOSTS.replace(b"hosts", b"host-s"), "directives don't match any configuration option: host-s"),
+        (b'{"log-opts": {"max-size": 1}}', "json: cannot unmarshal"),
+    ],
+)
+def test_dockerd_itself_tries_the_file(site, tmp_path, systemctl, series, old, words):
+    try:
+        program = engines.docker(series, fetch=False) / "dockerd"
+    except engines.EngineError as error:
+        pytest.skip(str(error))
+    real = tmp_path / "etc" / "real.json"
+    real.write_bytes(old)
+    systemctl(f"--config-file={site['config_path']}", start=program)
+    before = tree(tmp_path)
+    answer = run_module("docker_runtime_config", **site)
+    assert answer["failed"] is True
+    assert f"refuses {real}: " in answer["msg"]
+    assert words in answer["msg"]
+    assert THERE_BEFORE in answer["msg"]
+    assert "s3cret" not in json.dumps(answer)
+    assert tree(tmp_path) == before
+    real.write_bytes(OLD)
+    assert run_module("docker_runtime_config", **site)["changed"] is True
 
 
 def test_unit_of_another_daemon_is_no_matter(site, systemctl):

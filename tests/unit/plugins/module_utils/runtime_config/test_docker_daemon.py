@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -60,8 +61,8 @@ ENTRY = '"nvidia":{"path":"/usr/bin/nvidia-container-runtime"}'
         ),
         pytest.param('{"runtimes":null}', NVIDIA, '{"runtimes":{%s}}' % ENTRY, id="null-is-empty-as-for-docker"),
         pytest.param(
-            '{"runtimes":{"nvidia":{"path":"nvidia-container-runtime","runtimeArgs":["-x"]}},"default-runtime":"runc"}',
-            DEFAULT,
+            '{"runtimes":{"nvidia":{"path":"/theirs","runtimeArgs":["-x"]}},"default-runtime":"runc"}',
+            replace(DEFAULT, on_conflict="replace"),
             '{"runtimes":{"nvidia":{"path":"/usr/bin/nvidia-container-runtime","runtimeArgs":["-x"]}},'
             '"default-runtime":"nvidia"}',
             id="values-replaced-in-place",
@@ -231,6 +232,11 @@ THEIRS = [
         id="path",
     ),
     pytest.param(
+        '{"runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}}',
+        'its path is "nvidia-container-runtime", not "/usr/bin/nvidia-container-runtime"',
+        id="bare-name",
+    ),
+    pytest.param(
         '{"runtimes": {"nvidia": {"path": "/usr/bin/nvidia-container-runtime", "runtimeArgs": ["--debug"]}}}',
         'its runtimeArgs are ["--debug"], not []',
         id="args",
@@ -269,7 +275,7 @@ def test_somebody_elses_runtime_is_kept_replaced_or_refused(old, conflict):
     replaced = ensure_present(old, wanted(on_conflict="replace", set_default=True))
     assert replaced.conflict == conflict
     assert replaced.config["runtimes"]["nvidia"].pop("path") == "/usr/bin/nvidia-container-runtime"
-    assert replaced.config["runtimes"]["nvidia"] == {}
+    assert replaced.config["runtimes"]["nvidia"] in ({}, {"args": []})
     # From now on it is ours, and the way back leads to theirs, with and without edits in between.
     again = ensure_present(replaced.text, wanted(path="/new"), remembered(replaced))
     assert (again.conflict, again.config["runtimes"]["nvidia"]["path"]) == (None, "/new")
@@ -299,12 +305,26 @@ def test_arguments_become_what_is_wanted(former, args):
 
 
 def test_a_runtime_that_somebody_else_made_as_we_want_it_is_no_conflict():
-    old = '{"runtimes":{"nvidia":{"path":"nvidia-container-runtime","runtimeArgs":["-x"]}}}'
+    old = '{"runtimes":{"nvidia":{"path":"/usr/bin/nvidia-container-runtime","runtimeArgs":["-x"]}}}'
     for args in (None, ("-x",)):
         assert ensure_absent(old, "nvidia", None, NVIDIA.path, args, "keep").config == {"runtimes": {}}
-    bare = '{"runtimes":{"nvidia":{"path":"/usr/bin/nvidia-container-runtime"}}}'
-    edit = ensure_present(bare, wanted())
-    assert (edit.text, edit.memory, edit.conflict) == (bare, None, None)
+        edit = ensure_present(old, wanted(args=args))
+        assert (edit.text, edit.memory, edit.conflict) == (old, None, None)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("set_default", [None, True, False])
+def test_absent_leaves_the_bare_name_that_nvidias_packages_wrote(set_default, edited):
+    old = '{"runtimes":{"nvidia":{"path":"nvidia-container-runtime","runtimeArgs":[]}},"debug":true}'
+    edit = ensure_present(old, wanted(set_default=set_default))
+    assert edit.config["runtimes"] == json.loads(old)["runtimes"]
+    assert edit.conflict
+    text = edit.text.replace("true", "false") if edited else edit.text
+    memory = remembered(edit) if edit.memory else None
+    for _again in range(2):
+        back = ensure_absent(text, "nvidia", memory, NVIDIA.path, None, "keep")
+        assert back.config == dict(json.loads(old), debug=not edited)
+        text, memory = back.text, back.memory
 
 
 @pytest.mark.parametrize(
@@ -453,7 +473,15 @@ WANTED = st.builds(
 )
 FILES = DAEMONS.flatmap(lambda value: json_texts(value=value))
 TAKEN = st.fixed_dictionaries(
-    {"runtimes": st.fixed_dictionaries({"nvidia": st.sampled_from([{"path": "/theirs"}, {"runtimeType": "io.x"}])})},
+    {
+        "runtimes": st.fixed_dictionaries(
+            {
+                "nvidia": st.sampled_from(
+                    [{"path": "/theirs"}, {"path": "nvidia-container-runtime"}, {"runtimeType": "io.x"}]
+                )
+            }
+        )
+    },
     optional={"default-runtime": st.sampled_from(["nvidia", "runc"]), "x": VALUES},
 ).flatmap(lambda value: json_texts(value=value))
 

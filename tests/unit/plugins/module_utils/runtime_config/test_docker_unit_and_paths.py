@@ -24,12 +24,12 @@ FILES = {
 }
 
 
-def test_arguments_with_variables_filled_in():
-    found = docker_unit.arguments(SHOWN, lambda path: FILES.get(path, ""))
-    assert found == ["-H", "fd://", "--debug", "--default-runtime=runc", "--add-runtime", "a=/b c"]
-    assert docker_flags.conflicts(found, {"runtimes": {}, "default-runtime": "nvidia"}) == [
+def test_command_line_with_variables_filled_in():
+    found = docker_unit.command(SHOWN, lambda path: FILES.get(path, ""))
+    assert found == ["/usr/sbin/dockerd", "-H", "fd://", "--debug", "--default-runtime=runc", "--add-runtime", "a=/b c"]
+    assert docker_flags.conflicts(found[1:], {"debug": False, "default-runtime": "nvidia", "log-level": "info"}) == [
+        ("debug", "debug"),
         ("default-runtime", "default-runtime"),
-        ("runtimes", "add-runtime"),
     ]
 
 
@@ -42,7 +42,7 @@ def test_arguments_with_variables_filled_in():
     ],
 )
 def test_no_command_line_to_see(shown):
-    assert docker_unit.arguments(shown, lambda path: "") is None
+    assert docker_unit.command(shown, lambda path: "") is None
 
 
 def test_a_unit_that_systemd_does_not_know():
@@ -56,7 +56,7 @@ def test_unreadable_environment_file_and_open_quotes(tmp_path):
         shown = "ExecStart={ path=/x/dockerd ; argv[]=/x/dockerd $A $B ; ignore_errors=no ; }\n"
         return 0, shown + f"EnvironmentFiles={tmp_path}\n" + 'Environment="A=--debug \'x"\n', ""
 
-    assert docker_unit.read(run, ["systemctl"], "docker.service") == ["--debug", "'x"]
+    assert docker_unit.read(run, ["systemctl"], "docker.service") == ["/x/dockerd", "--debug", "'x"]
 
 
 @pytest.mark.parametrize(

@@ -6,38 +6,86 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+
 import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory, pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from tests.engines import debian as engines
 
 FLAGS = [
+    pytest.param(["--default-runtime=runc"], {"default-runtime": "x"}, {"default-runtime": "default-runtime"}, id="="),
     pytest.param(
-        ["--default-runtime=runc"], {"default-runtime": "x"}, [("default-runtime", "default-runtime")], id="equals"
+        ["--default-runtime", "runc"], {"default-runtime": "x"}, {"default-runtime": "default-runtime"}, id="2"
+    ),
+    pytest.param(["--add-runtime", "a=/b"], {"runtimes": {"c": {"path": "/c"}}}, {}, id="runtimes-are-merged"),
+    pytest.param(["-H", "fd://", "--debug"], {"runtimes": {}, "debug": None}, {"debug": "debug"}, id="null"),
+    pytest.param(["-H", "fd://"], {"hosts": []}, {"hosts": "host"}, id="hosts"),
+    pytest.param(
+        ["-Hfd://", "-l=debug"],
+        {"hosts": ["x"], "log-level": "x"},
+        {"hosts": "host", "log-level": "log-level"},
+        id="short",
     ),
     pytest.param(
-        ["--default-runtime", "runc"], {"default-runtime": "x"}, [("default-runtime", "default-runtime")], id="two"
+        ["-Dl", "debug"], {"debug": True, "log-level": "x"}, {"debug": "debug", "log-level": "log-level"}, id="shorts"
     ),
-    pytest.param(["--add-runtime", "a=/b"], {"runtimes": {}}, [("runtimes", "add-runtime")], id="add-runtime"),
-    pytest.param(["--feature", "cdi=true"], {"features": {}}, [("features", "feature")], id="feature"),
-    pytest.param(["-H", "fd://", "--debug"], {"runtimes": {}, "debug": True}, [], id="others"),
-    pytest.param(["--default-runtime=runc"], {"runtimes": {}}, [], id="not-in-the-file"),
-    pytest.param(["x", "--", "-"], {"runtimes": {}}, [], id="odd"),
+    pytest.param(["--debug=false"], {"debug": True}, {"debug": "debug"}, id="switched-off"),
+    pytest.param(["-H", "fd://", "-D"], {"host": ["x"]}, {}, id="singular"),
+    pytest.param(
+        ["--host-gateway-ip", "1.1.1.1"],
+        {"host-gateway-ip": "1.1.1.2"},
+        {"host-gateway-ip": "host-gateway-ip"},
+        id="renamed",
+    ),
+    pytest.param(
+        ["--http-proxy", "http://x"], {"proxies": {"http-proxy": "http://y"}}, {"http-proxy": "http-proxy"}, id="nested"
+    ),
+    pytest.param(["--log-opt", "a=b"], {"log-opts": {"label": "c"}}, {"log-opts": "log-opt"}, id="one-option"),
+    pytest.param(["--label=a=b"], {"log-opts": {"label": "c"}}, {}, id="not-nested"),
+    pytest.param(["--dns", "1.1.1.1"], {"dns": ["1.1.1.2"]}, {"dns": "dns"}, id="dns"),
+    pytest.param(
+        ["--registry-mirror", "https://x"],
+        {"registry-mirrors": ["https://y"]},
+        {"registry-mirrors": "registry-mirror"},
+        id="y-ies",
+    ),
+    pytest.param(
+        ["--insecure-registry", "x"],
+        {"insecure-registries": ["y"]},
+        {"insecure-registries": "insecure-registry"},
+        id="ies",
+    ),
+    pytest.param(["--storage-opt", "a=b"], {"storage-opts": ["a=c"]}, {"storage-opts": "storage-opt"}, id="storage"),
+    pytest.param(["--default-runtime=runc"], {"runtimes": {}}, {}, id="not-in-the-file"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "config", "found"), FLAGS)
 def test_conflicts(arguments, config, found):
-    assert docker_flags.conflicts(arguments, config) == found
+    assert docker_flags.conflicts(arguments, config) == sorted(found.items())
 
 
-def test_conflict_message_names_flag_key_and_cure():
-    message = docker_flags.conflict_message([("runtimes", "add-runtime")], "/etc/docker/daemon.json")
-    assert message == (
-        "the running dockerd has the same option as a flag and would have it in /etc/docker/daemon.json: --add-runtime "
-        "and the key runtimes. dockerd refuses to reload or start like this. Take the flag out of the daemon's unit "
-        "(systemctl cat docker) or of its environment file, restart Docker, and run this again"
-    )
+def test_odd_words_are_no_flags():
+    assert docker_flags.flags(["x", "--", "-", "-x"]) == {"x": ""}
+
+
+@pytest.mark.parametrize("series", engines.DOCKER)
+@pytest.mark.parametrize(("arguments", "config", "found"), FLAGS)
+def test_dockerd_finds_the_same_conflicts(arguments, config, found, series, tmp_path):
+    """Only the flags are given; a file with more than unknown keys wrong would be told the same way."""
+    try:
+        program = engines.docker(series, fetch=False) / "dockerd"
+    except engines.EngineError as error:
+        pytest.skip(str(error))
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps(config))
+    command = [program, "--validate", *arguments, f"--config-file={path}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stderr
+    assert sorted(re.findall(r"[:,] ([\w-]+): \(from flag: ", said)) == sorted(found)
 
 
 def live(default="runc", cdi=None, version="27.5.1", **runtimes):
