@@ -54,7 +54,7 @@ lint-python: setup ## ruff, style and format; and who may import whom in the dae
 
 lint-types: setup ## mypy --strict
 	mypy --config-file files/devplugin/pyproject.toml files/devplugin/src
-	mypy --strict --explicit-package-bases --exclude '/test_' tests/sim/cluster tests/engines tests/demo tests/house
+	MYPYPATH=files/devplugin/src mypy --strict --explicit-package-bases --exclude '/test_' tests/sim/cluster tests/engines tests/demo tests/house
 	mypy --strict --explicit-package-bases plugins/module_utils plugins/plugin_utils
 
 lint-yaml: setup ## yamllint, and the changelog's fragments

@@ -15,9 +15,9 @@ import tempfile
 import time
 from typing import Any
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory as memories
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import masking
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, decode
+from . import memory as memories
+from .text import masking
+from .text.lines import ConfigError, decode
 
 LARGEST = 8 * 1024 * 1024
 """Bytes; a larger file is not a daemon's configuration."""

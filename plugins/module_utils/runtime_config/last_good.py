@@ -17,9 +17,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory as memories
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from . import files
+from . import memory as memories
+from .text.lines import ConfigError
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from typing import List, Mapping, Union
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, Slot, digest
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError, replace
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
+from .memory import Memory, Slot, digest
+from .text import toml_text
+from .text.lines import ConfigError, replace
+from .text.toml_editor import TomlEditor
 
 Setting = Union[bool, str, List[str]]
 

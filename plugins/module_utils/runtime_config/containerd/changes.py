@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, List, Optional
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, last_good
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from .. import files, last_good
+from ..memory import Memory
+from . import (
     journal as containerd_journal,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory
 
 
 @dataclass

@@ -17,28 +17,28 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.editor import DEFAULT, Editor
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.effective import (
-    RUNTIME_TYPE,
-    ContainerdRuntime,
-    Effective,
-    is_zero,
-)
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import (
+from ..memory import (
     Memory,
     Slot,
     digest,
     keep_slot,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+from ..text import toml_text
+from ..text.lines import (
     BOM,
     ConfigError,
     error_at,
     position,
 )
+from . import keys
+from .editor import DEFAULT, Editor
+from .effective import (
+    RUNTIME_TYPE,
+    ContainerdRuntime,
+    Effective,
+    is_zero,
+)
+from .keys import PREFIXES
 
 CRI_PLUGINS = ("cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images")
 OPERATOR = "/usr/local/nvidia/toolkit/"

@@ -16,10 +16,10 @@ import re
 import tempfile
 from typing import Callable
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.imports import candidate_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from ..text import toml_text
+from ..text.lines import ConfigError
+from . import keys
+from .imports import candidate_text
 
 _PREFIX = "kubegpu-containerd-"
 _AT = re.compile(r"\((\d+), (\d+)\): ")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
+from ..text import toml_text
+from ..text.toml_editor import TomlEditor
+from . import keys
+from .keys import PREFIXES
 
 DEFAULT = "default_runtime_name"
 

@@ -10,9 +10,9 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.editor import DEFAULT
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
+from ..text import toml_text
+from .editor import DEFAULT
+from .keys import PREFIXES
 
 RUNTIME_TYPE = "io.containerd.runc.v2"
 

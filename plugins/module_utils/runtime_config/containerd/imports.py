@@ -10,10 +10,10 @@ import fnmatch
 import os.path
 from typing import Callable
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import version_of
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import replace
+from ..text import toml_text
+from ..text.lines import replace
+from . import keys
+from .config import version_of
 
 
 def imports_of(document: toml_text.Document, config_path: str) -> list[str]:

@@ -24,8 +24,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Optional, Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.config import (
+from ..memory import Memory, digest
+from ..text import toml_text
+from ..text.lines import ConfigError
+from . import keys
+from .config import (
     as_table,
     difference,
     ensure_absent,
@@ -33,16 +36,13 @@ from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.cont
     has_runtime,
     version_of,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.effective import (
+from .effective import (
     RUNTIME_TYPE,
     ContainerdRuntime,
     effective_of,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.imports import takes_drop_in
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd.keys import PREFIXES
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import Memory, digest
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from .imports import takes_drop_in
+from .keys import PREFIXES
 
 FLAVORS = ("k3s", "rke2")
 SOCKET = "/run/k3s/containerd/containerd.sock"

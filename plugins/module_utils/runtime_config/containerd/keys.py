@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Dict, Optional, Tuple, Union
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import error_at
+from ..text import toml_text
+from ..text.lines import error_at
 
 _CRI_1 = "io.containerd.grpc.v1.cri"
 _CRI_2 = "io.containerd.cri.v1.runtime"

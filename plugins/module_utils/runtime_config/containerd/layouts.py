@@ -14,28 +14,28 @@ import glob
 import os
 from typing import Any
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, process
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from .. import files, process
+from ..docker import flags as docker_flags
+from ..text import toml_text
+from ..text.lines import ConfigError
+from . import (
     changes as containerd_changes,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from . import (
     config as containerd_config,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import dump as containerd_dump
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from . import dump as containerd_dump
+from . import (
     effective as containerd_effective,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from . import (
     imports as containerd_imports,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import keys as containerd_keys
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
+from . import k3s as containerd_k3s
+from . import keys as containerd_keys
+from . import (
     process as containerd_process,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"

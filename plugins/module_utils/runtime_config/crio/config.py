@@ -15,16 +15,16 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Sequence
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import merge
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import (
+from ..memory import (
     Memory,
     Slot,
     digest,
     keep_slot,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import BOM, ConfigError, error_at
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.toml_editor import TomlEditor
+from ..text import toml_text
+from ..text.lines import BOM, ConfigError, error_at
+from ..text.toml_editor import TomlEditor
+from . import merge
 
 RUNTIME = ("crio", "runtime")
 OPERATOR = "/usr/local/nvidia/toolkit/"

@@ -18,8 +18,8 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.process import PROC, Daemon
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from ..process import PROC, Daemon
+from ..text.lines import ConfigError
 
 MAIN = "/etc/crio/crio.conf"
 SYSTEMD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -20,8 +20,8 @@ import tempfile
 import time
 from typing import Any, Callable
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from .. import files
+from ..text.lines import ConfigError
 
 TEMPORARY = ".kubegpu-crio-"
 

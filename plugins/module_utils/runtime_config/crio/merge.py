@@ -14,8 +14,8 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
+from ..text import toml_text
+from ..text.lines import ConfigError
 
 OCI = ("", "oci")
 """Values of runtime_type of a runtime that is started through conmon."""

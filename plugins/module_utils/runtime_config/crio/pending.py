@@ -11,8 +11,8 @@ that could be read back tells the two apart. A restart leaves containers alone, 
 
 from __future__ import annotations
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.pending import Pending
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.process import Daemon
+from ..pending import Pending
+from ..process import Daemon
 
 
 def crio(changed: bool, daemon: Daemon | None, file_changed: float | None, path: str) -> Pending:

@@ -15,14 +15,14 @@ import json
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.memory import (
+from ..memory import (
     Memory,
     Slot,
     digest,
     keep_slot,
 )
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import json_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import BOM, ConfigError, error_at
+from ..text import json_text
+from ..text.lines import BOM, ConfigError, error_at
 
 STOCK_RUNTIMES = ("runc", "io.containerd.runc.v2", "io.containerd.runtime.v1.linux")
 """Runtimes that dockerd knows without configuration (docker info of 20.10; later releases know runc the same)."""

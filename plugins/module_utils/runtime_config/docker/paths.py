@@ -14,7 +14,7 @@ import os
 import re
 from typing import Callable, Mapping, Sequence
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from . import flags as docker_flags
 
 PACKAGE = "/etc/docker/daemon.json"
 SNAP = "/var/snap/docker/current/config/daemon.json"

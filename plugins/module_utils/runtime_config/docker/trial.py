@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, Callable, List
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from . import flags as docker_flags
 
 VALIDATES = 23
 """First major version of dockerd that has --validate."""

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, List, Optional, Sequence
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+from .lines import (
     BOM,
     ConfigError,
     error_at,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import masking
+from . import masking
 
 BOM = "\ufeff"
 _INDENT = re.compile("[\ufeff \t]*")

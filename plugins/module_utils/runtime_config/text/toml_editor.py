@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, List
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+from . import toml_text
+from .lines import (
     BOM,
     ConfigError,
     error_at,

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import (
+from .lines import (
     BOM,
     ConfigError,
     error_at,
