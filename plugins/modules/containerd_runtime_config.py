@@ -12,21 +12,24 @@ short_description: Gives containerd's CRI one OCI runtime in config.toml
 version_added: 0.1.0
 description:
   - Adds, changes or removes one OCI runtime in the CRI part of containerd's C(config.toml), and optionally makes it the
-    default runtime. Config versions 2 and 3 are supported.
+    default runtime. Config versions 2, 3 and 4 are supported.
   - The file is edited in place. Comments, order and layout stay byte for byte. What cannot be edited safely is refused
     with line and column.
+  - Keys are compared as the containerd in question does. 2.x ignores their case (C(binaryName) and C(BinaryName) are
+    one key, and the last in sorted order counts), 1.x takes the exact name first.
   - With containerd 2.x, a main file that imports O(drop_in_path) stays as it is, and the runtime gets its own file.
     containerd 1.x replaces a plugin's whole section by that of an imported file, so there the main file is edited.
   - k3s and RKE2 generate C(config.toml) at each start and find C(nvidia-container-runtime) by themselves. There the
-    module writes only what they do not do, a template for another runtime and their option C(default-runtime), and
-    tells whether a restart is due.
-  - A new runtime gets the options of the default runtime (of runc's kind), so that it uses the same cgroup driver
-    (C(SystemdCgroup)).
-  - containerd forgets its built-in runtime C(runc) when a file names any other, so C(runc) is written down where the
-    file has no runtimes yet.
+    module writes only what they do not do, and tells whether a restart is due. That is their option C(default-runtime),
+    and another runtime in a file of C(config-v3.toml.d) where the generated file imports it, else in a template.
+  - A new runtime gets the options that the default runtime (of runc's kind) has from the files, so that it uses the
+    same cgroup driver (C(SystemdCgroup)).
+  - containerd 1.x forgets its built-in runtime C(runc) when a file names any other, so C(runc) is written down where
+    the file has no runtimes yet, or where it is the default again and not there.
   - Where the C(containerd) binary is there, the new content is tried with C(containerd config dump) before it replaces
     the file, and the merged configuration is compared. A file in C(imports) that overrides it, or any other setting
     that would change, is an error.
+  - A C(disabled_plugins) that switches CRI off is an error with O(state=present), unless O(enable_cri) is set.
   - The module never restarts containerd. It returns in RV(pending) whether that is needed. A restart stops no
     container.
 options:
@@ -48,11 +51,34 @@ options:
   state:
     description:
       - V(present) adds or changes the runtime.
-      - V(absent) removes it, whoever added it, and undoes what earlier runs with V(present) did. The former default
-        runtime comes back. A file that nobody has edited since comes back byte for byte.
+      - V(absent) undoes what earlier runs with V(present) did. The former default runtime comes back, and so does a
+        runtime of this name that was there before the first run. A file that nobody has edited since comes back byte
+        for byte. Without an earlier run the runtime is removed if it has O(path); for another one see O(on_conflict).
+      - V(rolled_back) is for a containerd that does not start with what earlier runs wrote. It brings back the last
+        text of each file that containerd is known to have run with, whichever run changed it. A file that somebody has
+        edited since stays as it is.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, rolled_back]
     default: present
+  on_conflict:
+    description:
+      - What to do about a runtime called O(name) that has another program than O(path) and was not made by an earlier
+        run. It is always reported, as a warning and in RV(conflict). One of NVIDIA's GPU operator is named as such.
+      - V(keep) leaves it as it is and does the rest, such as the default runtime.
+      - V(replace) makes it ours; V(absent) then brings theirs back.
+      - V(fail) fails before anything is written.
+      - The bare name of the executable in O(path), which is looked up in PATH, is no conflict.
+    type: str
+    choices: [keep, replace, fail]
+    default: keep
+    version_added: 0.2.0
+  enable_cri:
+    description:
+      - Take CRI out of C(disabled_plugins) where it is in it. A file without C(version) gets one if this is its only
+        plugin setting. V(absent) puts it back.
+    type: bool
+    default: false
+    version_added: 0.2.0
   layout:
     description:
       - Whose containerd it is. V(auto) takes that of k3s or RKE2 if their socket
@@ -95,8 +121,9 @@ options:
   containerd:
     description:
       - Name or path of the containerd binary.
+      - If it is not given, it is the program of the running containerd, else C(containerd) in PATH or
+        C(/usr/local/bin).
     type: str
-    default: containerd
   socket:
     description:
       - Socket of the running containerd, to find its process.
@@ -104,8 +131,9 @@ options:
     default: /run/containerd/containerd.sock
   state_dir:
     description:
-      - Directory in which the module remembers what was there before, for O(state=absent).
-      - One file with mode 0600 for each configuration file and runtime.
+      - Directory in which the module remembers what was there before, for O(state=absent), and what was last in effect,
+        for O(state=rolled_back).
+      - Files with mode 0600, for each configuration file and runtime.
     type: path
     default: /var/lib/kubegpu/runtime-config
 attributes:
@@ -120,7 +148,7 @@ attributes:
     support: full
     platforms: linux
 notes:
-  - A non-empty file without C(version) counts as version 1 for containerd 1.x and is refused.
+  - A non-empty file without C(version) counts as version 1 for containerd and is refused, but see O(enable_cri).
 author:
   - the kubegpu.nvidia authors (@kubegpu)
 seealso:
@@ -187,10 +215,22 @@ config_version:
   returned: success
   type: int
   sample: 2
+conflict:
+  description: In what somebody else's runtime of this name differs, be it kept or replaced; V(null) if none does.
+  returned: success
+  type: str
+  sample: >-
+    the NVIDIA GPU operator made it, and its BinaryName is "/usr/local/nvidia/toolkit/nvidia-container-runtime", not
+    "/usr/bin/nvidia-container-runtime"
+ctr:
+  description: Path of C(ctr), that beside containerd's binary if there is one. V(null) for k3s and RKE2.
+  returned: success
+  type: str
+  sample: /usr/local/bin/ctr
 cri_enabled:
   description:
-    - V(false) if C(disabled_plugins) switches CRI off, as the file of Docker's C(containerd.io) package does. kubelet
-      cannot use such a containerd.
+    - V(false) if C(disabled_plugins) switches CRI off, as the file of Docker's C(containerd.io) package does. The
+      kubelet cannot use such a containerd.
   returned: success
   type: bool
   sample: true

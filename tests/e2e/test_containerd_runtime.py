@@ -6,6 +6,7 @@ Each version runs in the same node, one after the other, with a container that m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,9 @@ def survivor(machine: Handle) -> tuple[str, str]:
 def put(machine: Handle, path: str, text: str) -> None:
     local = machine.folder / "put"
     local.write_text(text)
-    docker.run("cp", str(local), f"{machine.node}:{path}")
+    # not docker cp, which does not see a tmpfs
+    with local.open("rb") as stream:
+        docker.run("exec", "-i", machine.node, "sh", "-c", f"cat > {path}", stdin=stream)
 
 
 def read(machine: Handle, path: str) -> str:
@@ -156,6 +159,21 @@ def settings(machine: Handle) -> dict[tuple[str, ...], Any]:
 
     walk(tomllib.loads(machine.execute("containerd", "config", "dump")), ())
     return found
+
+
+@contextmanager
+def refusing(machine: Handle) -> Iterator[None]:
+    """A containerd whose unit does not start with our runtime in a file."""
+    folder = "/run/systemd/system/containerd.service.d"
+    machine.execute("mkdir", "-p", folder)
+    refuse = f"[Service]\nExecStartPre=/bin/sh -c '! grep -qr {RUNTIME} /etc/containerd --include=*.toml'\n"
+    put(machine, f"{folder}/refuse.conf", refuse)
+    machine.execute("systemctl", "daemon-reload")
+    try:
+        yield
+    finally:
+        machine.execute("rm", "-r", folder)
+        machine.execute("systemctl", "daemon-reload")
 
 
 def daemon(machine: Handle) -> str:
@@ -208,31 +226,20 @@ def test_a_containerd_that_will_not_start_is_rolled_back(
     machine: Handle, case: Case, container: tuple[str, str]
 ) -> None:
     before = settings(machine)
-    machine.execute("mkdir", "-p", "/run/systemd/system/containerd.service.d")
-    refuse = f"[Service]\nExecStartPre=/bin/sh -c '! grep -qr {RUNTIME} /etc/containerd --include=*.toml'\n"
-    local = machine.folder / "refuse.conf"
-    local.write_text(refuse)
-    with local.open("rb") as stream:
-        target = "/run/systemd/system/containerd.service.d/refuse.conf"
-        docker.run("exec", "-i", machine.node, "sh", "-c", f"cat > {target}", stdin=stream)
-    machine.execute("systemctl", "daemon-reload")
-    try:
+    with refusing(machine):
         run = role(machine)
         assert run.returncode != 0
-        assert "did not take the configuration" in run.output
+        assert "did not accept the configuration" in run.output
         assert "containerd runs." in run.output
         assert read(machine, MAIN) == case.text
         assert not there(machine, DROP_IN)
         assert cri_works(machine)
         assert settings(machine) == before
         assert survivor(machine) == container
-    finally:
-        machine.execute("rm", "-r", "/run/systemd/system/containerd.service.d")
-        machine.execute("systemctl", "daemon-reload")
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[2]], indirect=True, ids=lambda case: case.series)
-def test_a_run_that_died_right_after_it_removed_the_file_is_mended(machine: Handle, case: Case) -> None:
+def test_a_run_that_died_right_after_it_removed_the_file_is_completed(machine: Handle, case: Case) -> None:
     if case.written == MAIN:
         machine.execute("rm", MAIN)  # so that absent removes the file again
         machine.execute("systemctl", "restart", "containerd")
@@ -248,6 +255,66 @@ def test_a_run_that_died_right_after_it_removed_the_file_is_mended(machine: Hand
     assert daemon(machine) != old_daemon
     again = role(machine, "-e", "containerd_runtime_state=absent")
     assert (again.returncode, again.changed) == (0, 0), again.output
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], indirect=True, ids=lambda case: case.series)
+def test_what_an_earlier_run_wrote_is_rolled_back(machine: Handle, case: Case, container: tuple[str, str]) -> None:
+    before = settings(machine)
+    first = role(machine, "-e", "containerd_runtime_allow_restart=never")
+    assert first.returncode == 0, first.output
+    assert there(machine, case.written)
+    with refusing(machine):
+        run = role(machine)
+        assert run.returncode != 0
+        assert f"{case.written}: again what containerd ran with before" in run.output
+        assert "containerd runs." in run.output
+        assert read(machine, MAIN) == case.text
+        assert not there(machine, DROP_IN)
+        assert cri_works(machine)
+        assert settings(machine) == before
+        assert survivor(machine) == container
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], indirect=True, ids=lambda case: case.series)
+def test_dockers_own_file_switches_cri_off(machine: Handle, case: Case) -> None:
+    text = '#   Docker\n\ndisabled_plugins = ["cri"]\n\n#root = "/var/lib/containerd"\n'
+    put(machine, MAIN, text)
+    machine.execute("systemctl", "restart", "containerd")
+    old_daemon = daemon(machine)
+    refused = role(machine)
+    assert refused.returncode != 0
+    assert "disabled_plugins (line 3) switches CRI off" in refused.output
+    assert (read(machine, MAIN), daemon(machine)) == (text, old_daemon)
+    run = role(machine, "-e", "containerd_runtime_enable_cri=true")
+    assert run.returncode == 0, run.output
+    assert cri_works(machine)
+    gone = role(machine, "-e", "containerd_runtime_state=absent")
+    assert gone.returncode == 0, gone.output
+    assert read(machine, MAIN) == text
+
+
+@pytest.mark.parametrize("case", [CASES[2]], indirect=True, ids=lambda case: case.series)
+def test_the_engine_that_runs_is_asked_and_not_one_in_path(machine: Handle, case: Case) -> None:
+    """containerd 2.x from its archive in /usr/local/bin, beside what a package of 1.6 left in /usr/bin."""
+    unit = "/run/systemd/system/containerd.service.d"
+    machine.execute("sh", "-c", "mv /usr/bin/containerd /usr/bin/containerd-shim-runc-v2 /usr/bin/ctr /usr/local/bin/")
+    try:
+        old = engines.containerd("1.6")
+        docker.run("cp", str(old / "containerd"), f"{machine.node}:/usr/bin/containerd")
+        machine.execute("mkdir", "-p", unit)
+        put(machine, f"{unit}/place.conf", "[Service]\nExecStart=\nExecStart=/usr/local/bin/containerd\n")
+        machine.execute("systemctl", "daemon-reload")
+        machine.execute("systemctl", "restart", "containerd")
+        run = role(machine)
+        assert run.returncode == 0, run.output
+        assert there(machine, case.written)
+        gone = role(machine, "-e", "containerd_runtime_state=absent")
+        assert gone.returncode == 0, gone.output
+    finally:
+        machine.execute("rm", "-rf", unit)
+        machine.execute("sh", "-c", "cd /usr/local/bin && mv -f containerd containerd-shim-runc-v2 ctr /usr/bin/")
+        machine.execute("systemctl", "daemon-reload")
+        machine.execute("systemctl", "restart", "containerd")
 
 
 def test_crio_gets_its_drop_in_on_a_node_where_it_does_not_run_yet(machine: Handle) -> None:

@@ -322,7 +322,7 @@ def difference(runtime: toml_text.Table, path: str) -> str | None:
 
 def _refuse(editor: Editor, name: str, conflict: str) -> ConfigError:
     message = (
-        "there is a runtime %s of somebody else's already, and %s. Nothing was changed. Keep it, have it replaced "
+        "the runtime %s is there already and not ours: %s. Nothing was changed. Keep it, have it replaced "
         "(on_conflict), or choose another name" % (json.dumps(name), conflict)
     )
     found = editor.document.find((*editor.prefix, "runtimes", name))
