@@ -53,7 +53,7 @@ class Cell:
 
 
 CELLS = (
-    Cell("kubernetes-1.37", (*ESSENTIALS, *_e2e("newest", "leak", "report", "driver_check"))),
+    Cell("kubernetes-1.37", (*ESSENTIALS, *_e2e("newest", "leak", "report", "driver_check", "driver_access"))),
     Cell("kubernetes-1.35", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.35", "KUBEGPU_SIM_CONTAINERD": "1.7"}),
     Cell("kubernetes-1.20", ESSENTIALS, {"KUBEGPU_K8S_VERSION": "1.20", "KUBEGPU_SIM_CONTAINERD": "image"}),
     Cell("errors", ("tests/unit/devplugin/nvml/test_sweep.py", "tests/unit/plugins/module_utils/gpu/test_sweep.py")),
