@@ -45,7 +45,8 @@ def test_the_cluster_is_asked_once_for_all_hosts():
     assert [name for name, once in cluster if not once] == []
 
 
-WANTED = {"name", "runtime_args", "set_default", "cdi", "state", "on_conflict", "runtime_root", "monitor_path"}
+WANTED = {"name", "runtime_args", "set_default", "cdi", "state", "on_conflict", "enable_cri", "runtime_root",
+          "monitor_path"}  # fmt: skip
 """What the runtimes' roles say that is no place to look at."""
 
 

@@ -70,7 +70,7 @@ def nvml(monkeypatch):
     for name in dir(pynvml):
         if name.startswith(("nvmlDeviceGet", "nvmlSystemGet")):
 
-            def query(*arguments, _name=name):
+            def query(*arguments, _name=name, **_versions):
                 try:
                     return driver.answer(_name, *arguments)
                 except KeyError:

@@ -56,7 +56,10 @@ def test_through_ansible(engine, tmp_path):
     else:
         arguments.update({engine: f"no-such-{engine}", "socket": str(tmp_path / "socket")})
     if engine == "crio":
-        arguments["main_path"] = str(tmp_path / "crio.conf")
+        runtime = tmp_path / "nvidia-container-runtime"  # the module refuses a program that is not there
+        runtime.write_text("#!/bin/sh\n")
+        runtime.chmod(0o755)
+        arguments.update(main_path=str(tmp_path / "crio.conf"), path=str(runtime))
     module = f"kubegpu.nvidia.{engine}_runtime_config"
     show = {"ansible.builtin.debug": {"var": "result"}}
     tasks = [
