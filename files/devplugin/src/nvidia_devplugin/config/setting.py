@@ -93,6 +93,7 @@ def entry(check: Check, default: Any, text: str, flag: str = "", env: str | None
 def setting(*arguments: Any, **more: Any) -> Any:
     """A dataclass' field that holds the value of entry(…)."""
     made = entry(*arguments, **more)
+    # pylint: disable-next=invalid-field-call
     return field(default=made.value, metadata={"setting": made})
 
 

@@ -35,6 +35,8 @@ _SERVER_OPTIONS = (
 )
 
 
+# The generated base class serves threads and asyncio alike; here it is asyncio.
+# pylint: disable=invalid-overridden-method
 class DevicePlugin(DevicePluginServicer):
     """Answers the kubelet for one resource.
 

@@ -2,7 +2,6 @@
 """Client and server classes corresponding to protobuf-defined services."""
 
 import grpc
-import warnings
 
 from nvidia_devplugin.kubelet.proto import podresources_pb2 as nvidia__devplugin_dot_kubelet_dot_proto_dot_podresources__pb2
 
