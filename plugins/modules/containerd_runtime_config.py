@@ -275,7 +275,7 @@ pending_reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import pending
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import last_good, pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     changes as containerd_changes,
 )
@@ -355,6 +355,10 @@ def main():
     config.warn()
     warn_of_conflict(module, config)
     needed = find_pending(module, config, changed)
+    if params["state"] == "absent" and not module.check_mode and config.daemon is not None and needed.level == "none":
+        # containerd runs without the runtime: there is nothing left to roll back
+        for target in config.targets:
+            last_good.forget(params["state_dir"], target.path)
     answer = {
         "changed": changed,
         "in_place": not changed,

@@ -155,6 +155,7 @@ def test_missing_links_in_dev_char_are_seen_by_the_look_and_made(tmp_path):
     root = tmp_path / "root"
     gpu = root / "proc/driver/nvidia/gpus/0000:01:00.0"
     gpu.mkdir(parents=True)
+    (root / "etc/udev").mkdir(parents=True)
     (gpu / "information").write_text("Device Minor: \t 0\n")
     role = {"name": "kubegpu.nvidia.container_toolkit"}
     missing = {"ansible.builtin.debug": {"msg": "missing {{ __container_toolkit_dev_char_missing | length }}"}}

@@ -40,6 +40,7 @@ def links(root):
 def root(tmp_path):
     """Two GPUs of which one has a node already, an nvidia-uvm of major 510, and one MIG capability."""
     (tmp_path / "dev").mkdir()
+    (tmp_path / "etc/udev").mkdir(parents=True)
     for index in (0, 1):
         folder = tmp_path / "proc" / "driver" / "nvidia" / "gpus" / f"0000:0{index}:00.0"
         folder.mkdir(parents=True)
@@ -85,6 +86,14 @@ def test_check_ensure_again_and_remove(root):
     assert run(root, "--remove") == [f"removed: /{RULE}", f"removed: /{INSTALLED}"]
     assert links(root) == EXPECTED
     assert run(root, "--remove") == []
+
+
+def test_without_udev_the_links_are_made_and_nothing_is_left_behind(root):
+    (root / "etc/udev").rmdir()
+    assert "installed" not in run(root, "--check").stdout
+    assert "created: /dev/char/195:0" in run(root, "--ensure").stdout
+    assert not (root / INSTALLED).exists()
+    assert list((root / "etc").iterdir()) == []
 
 
 def test_nothing_is_installed_where_the_links_are_there(root):
