@@ -90,8 +90,8 @@ def test_check_ensure_again_and_remove(root):
 
 def test_without_udev_the_links_are_made_and_nothing_is_left_behind(root):
     (root / "etc/udev").rmdir()
-    assert "installed" not in run(root, "--check").stdout
-    assert "created: /dev/char/195:0" in run(root, "--ensure").stdout
+    assert not any("installed" in line for line in run(root, "--check"))
+    assert any("created: /dev/char/195:0" in line for line in run(root, "--ensure"))
     assert not (root / INSTALLED).exists()
     assert list((root / "etc").iterdir()) == []
 
