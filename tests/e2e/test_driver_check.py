@@ -183,13 +183,13 @@ def test_modes_and_several_findings_in_one_message(fresh: Handle) -> None:
     assert "STILL HERE" not in failing.output
     warning = check(fresh, mode="warn")
     assert warning.returncode == 0, warning.output
-    assert "WARNING: kubegpu-drv-1 is not ready" in words(warning)
+    assert f"WARNING: {fresh.node} is not ready" in words(warning)
     assert "STILL HERE" in warning.output
     assert "LEFT OUT: no" in warning.output
     skipping = check(fresh, mode="skip_host")
     assert skipping.returncode == 0, skipping.output
     assert "STILL HERE" not in skipping.output
-    assert "LEFT OUT: kubegpu-drv-1 is not ready for GPU containers. Driver 375.66" in words(skipping)
+    assert f"LEFT OUT: {fresh.node} is not ready for GPU containers. Driver 375.66" in words(skipping)
     assert warning.changed == skipping.changed == 0
 
 
