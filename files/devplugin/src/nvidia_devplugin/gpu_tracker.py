@@ -13,7 +13,19 @@ from .health import state as health_state
 from .health.policy import Policy
 from .health.state import HealthState
 from .log import Logger
-from .model import DriverGone, DriverUpdate, EccEvent, Fault, Gpu, Inventory, Resource, Topology, XidEvent, fault_of
+from .model import (
+    DriverGone,
+    DriverUpdate,
+    EccEvent,
+    Fault,
+    Gpu,
+    Inventory,
+    Resource,
+    Topology,
+    XidEvent,
+    fault_of,
+    indices_of,
+)
 
 log = Logger("devices")
 
@@ -29,7 +41,8 @@ class FatalError(Exception):
 
 
 class NewContainerNeededError(FatalError):
-    """The driver was replaced, and this container's library does not fit it; a new container gets the new library."""
+    """Only a new container helps: this one has the library of a driver that was replaced, or lacks files of MIG devices
+    that were made after it."""
 
     status = 3
 
@@ -116,7 +129,7 @@ class GpuTracker:
 
         The uuid. Raises ValueError with a message for the operator.
         """
-        uuid = {index: uuid for uuid, index in self._named()}.get(name, name)
+        uuid = {index: uuid for uuid, index in indices_of(self._gpus).items()}.get(name, name)
         before = self._health
         self._health = health_state.acknowledge(before, uuid, self._clock())
         log.info("acknowledged", gpu=uuid)
@@ -139,7 +152,7 @@ class GpuTracker:
         """Apply one update.
 
         Raises FatalError if NVML cannot be used at start and the settings say not to wait, and
-        NewContainerNeededError if the driver was replaced.
+        NewContainerNeededError.
         """
         before, before_gpus, before_topology = self._health, self._gpus, self._topology
         self._health = health_state.update(self._health, self._policy, news, self._clock())
@@ -168,13 +181,8 @@ class GpuTracker:
             if problem not in told:
                 log.error("device_problem", problem=problem)
 
-    def _named(self) -> list[tuple[str, str]]:
-        """uuid and index of all GPUs and MIG devices."""
-        named = [(gpu.uuid, str(gpu.index)) for gpu in self._gpus]
-        return named + [(mig.uuid, f"{gpu.index}:{mig.index}") for gpu in self._gpus for mig in gpu.mig]
-
     def _log_health(self, before: Mapping[str, Fault], now: Mapping[str, Fault]) -> None:
-        for uuid, index in self._named():
+        for uuid, index in indices_of(self._gpus).items():
             fault = now.get(uuid)
             if fault == before.get(uuid):
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 HEALTHY = "Healthy"
@@ -213,6 +213,19 @@ class Topology:
 
 
 DriverUpdate = Inventory | XidEvent | EccEvent | DriverGone | Topology
+
+
+def indices_of(gpus: Iterable[Gpu]) -> dict[str, str]:
+    """UUID -> index of all GPUs (`0`) and MIG devices (`0:1`), as NVIDIA's tools number them."""
+    gpus = tuple(gpus)
+    found = {gpu.uuid: str(gpu.index) for gpu in gpus}
+    return found | {mig.uuid: f"{gpu.index}:{mig.index}" for gpu in gpus for mig in gpu.mig}
+
+
+def sysfs_name(bus_id: str) -> str:
+    """NVML's PCI address (8-digit domain) as the kernel writes it (4-digit domain, lower case)."""
+    domain, _colon, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]}:{rest}"
 
 
 def fault_of(device: AdvertisedDevice, faults: Mapping[str, Fault]) -> Fault | None:

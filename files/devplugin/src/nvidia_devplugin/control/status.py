@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..health.state import HealthState
-from ..model import Fault, Gpu
+from ..model import Fault, Gpu, indices_of
 
 LONGEST_WATCH_SECONDS = 30.0
 """How long `watch` waits for a change before it answers with the same state, in seconds."""
@@ -27,8 +27,7 @@ def entries(health: HealthState, gpus: Sequence[Gpu]) -> list[dict[str, str]]:
     severity: transient (heals by itself), fatal (until a reset or an operator's acknowledgement) or reported (as long
     as the driver reports it). A fault's text is split at its first semicolon into message and hint.
     """
-    indices = {gpu.uuid: str(gpu.index) for gpu in gpus}
-    indices.update((mig.uuid, f"{gpu.index}:{mig.index}") for gpu in gpus for mig in gpu.mig)
+    indices = indices_of(gpus)
     found = [] if health.driver is None else [_entry(ALL_GPUS, "", health.driver, "reported")]
     for uuid, record in sorted(health.records.items()):
         if record.fault is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..log import Logger
+from ..model import sysfs_name
 from .feature_labels import Machine
 
 log = Logger("machine")
@@ -36,12 +37,6 @@ def read(product_file: Path | None, bus_ids: list[str], pci_devices: Path = _PCI
     except OSError as error:
         log.counted("vgpu_unknown", error=error)
         return Machine(product, known)
-
-
-def sysfs_name(bus_id: str) -> str:
-    """NVML's bus id (8-digit domain) as the kernel writes it (4-digit, lower case)."""
-    domain, _colon, rest = bus_id.lower().partition(":")
-    return f"{domain[-4:]}:{rest}"
 
 
 def _class_of(device: Path) -> int | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
-from ..model import Fault, Gpu, Inventory, MigDevice, Vitals
+from ..model import Fault, Gpu, Inventory, MigDevice, Vitals, sysfs_name
 from . import mig
 from .errors import DRIVER_ERRORS, NvmlUnavailableError, ReadError, read, read_or, require, text, uuid_of
 from .mig_instances import existing_instances
@@ -138,22 +138,10 @@ class GpuReader:
         except ReadError as error:
             yield uuid, error
         else:
-            gpu = replace(gpu, mig_enabled=enabled, mig=())
-            devices = []
-            for at in range(min(most, _MOST_DEVICES)):
-                before = next((each for each in last.mig if each.index == at), None) if last else None
-                try:
-                    device = self._mig_device(handle, at, gpu, last, taken)
-                except ReadError as error:
-                    device = before if before and before.uuid not in taken else None
-                    if device is None:
-                        unreadable.append(f"MIG device {index}:{at}: {error}")
-                    else:
-                        yield device.uuid, error
-                if device is not None:
-                    taken.add(device.uuid)
-                    devices.append(device)
-            gpu = replace(gpu, mig=tuple(devices))
+            gpu = replace(gpu, mig_enabled=enabled)
+            devices = list(self._mig_devices(handle, gpu, most, last.mig if last else (), taken, unreadable))
+            yield from ((device.uuid, error) for device, error in devices if error is not None)
+            gpu = replace(gpu, mig=tuple(device for device, _error in devices))
         self._gpus[uuid] = gpu
 
     def _described(self, handle: Any, index: int, uuid: str, last: Gpu | None) -> Gpu:
@@ -177,16 +165,34 @@ class GpuReader:
             clique=_clique(handle, known.clique),
         )
 
-    def _mig_device(self, gpu_handle: Any, at: int, gpu: Gpu, last: Gpu | None, taken: set[str]) -> MigDevice | None:
-        """Raises ReadError."""
-        handle = mig.handle_at(gpu_handle, at)
-        if handle is None:
-            return None
-        uuid = uuid_of(handle)
-        if uuid in taken:
-            raise ReadError(None, f"{uuid} is the UUID of another device")
-        before = next((each for each in last.mig if each.uuid == uuid), None) if last else None
-        return mig.describe(handle, at, gpu, before, mig.read_minors(self._mig_minors))
+    def _mig_devices(
+        self, handle: Any, gpu: Gpu, most: int, last: Sequence[MigDevice], taken: set[str], unreadable: list[str]
+    ) -> Iterator[tuple[MigDevice, ReadError | None]]:
+        """A GPU's MIG devices; one that cannot be read as it was in `last`, with the error.
+
+        taken: UUIDs that were seen already; those of the devices are added.
+        """
+        minors = mig.read_minors(self._mig_minors) if most else {}
+        at_index = {device.index: device for device in last}
+        by_uuid = {device.uuid: device for device in last}
+        for index in range(min(most, _MOST_DEVICES)):
+            failure: ReadError | None = None
+            try:
+                part = mig.handle_at(handle, index)
+                if part is None:
+                    continue
+                uuid = uuid_of(part)
+                if uuid in taken:
+                    raise ReadError(None, f"{uuid} is the UUID of another device")
+                device = mig.describe(part, index, gpu, by_uuid.get(uuid), minors)
+            except ReadError as error:
+                failure = error
+                if index not in at_index or at_index[index].uuid in taken:
+                    unreadable.append(f"MIG device {gpu.index}:{index}: {error}")
+                    continue
+                device = at_index[index]
+            taken.add(device.uuid)
+            yield device, failure
 
 
 def _versions(last: tuple[str, tuple[int, int] | None]) -> tuple[str, tuple[int, int] | None]:
@@ -214,13 +220,12 @@ def _clique(handle: Any, last: str) -> str:
 
 
 def numa_node(pci_devices: Path, bus_id: str, last: int | None = None) -> int | None:
-    """The NUMA node that the kernel names for NVML's `bus_id` (8-digit domain there, 4-digit in sysfs).
+    """The NUMA node that the kernel names for NVML's `bus_id`.
 
     last: as it was read before; it holds where it cannot be read.
     """
-    domain, _colon, rest = bus_id.lower().partition(":")
     try:
-        node = int((pci_devices / f"{domain[-4:]}:{rest}" / "numa_node").read_text())
+        node = int((pci_devices / sysfs_name(bus_id) / "numa_node").read_text())
     except (OSError, ValueError):
         return last
     return node if node >= 0 else None

@@ -13,9 +13,10 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pynvml
+
+from .errors import ReadError, read_or, require, text
 
 
 class TelemetryError(Exception):
@@ -54,37 +55,26 @@ def read() -> list[Reading]:
 
 def _reading(index: int) -> Reading | None:
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        uuid, model = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-    except pynvml.NVMLError:
+        handle = require(pynvml.nvmlDeviceGetHandleByIndex, index)
+        uuid, model = (text(require(query, handle)) for query in (pynvml.nvmlDeviceGetUUID, pynvml.nvmlDeviceGetName))
+    except ReadError:
         return None  # lost; its health says so
     # Version 2 leaves out what the driver keeps for itself, as nvidia-smi does; before 510 there is only version 1.
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2) or _ask(
-        pynvml.nvmlDeviceGetMemoryInfo, handle
+    memory = read_or(None, pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2) or read_or(
+        None, pynvml.nvmlDeviceGetMemoryInfo, handle
     )
-    rates = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    rates = read_or(None, pynvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = read_or(None, pynvml.nvmlDeviceGetPowerUsage, handle)
     return Reading(
-        uuid=_text(uuid),
+        uuid=uuid,
         index=index,
-        model=_text(model),
+        model=model,
         utilization=None if rates is None else rates.gpu / 100,
         memory_used=None if memory is None else int(memory.used),
         memory_total=None if memory is None else int(memory.total),
-        temperature=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        temperature=read_or(None, pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
         power=None if milliwatts is None else milliwatts / 1000,
     )
-
-
-def _ask(query: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return query(*arguments)
-    except pynvml.NVMLError:
-        return None
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class Telemetry:
