@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from nvidia_devplugin.health.policy import Policy, Recovery
 from nvidia_devplugin.health.state import HealthState, acknowledge, dump, restore, update
 from nvidia_devplugin.model import DriverGone, EccEvent, Fault, Inventory, MigDevice, XidEvent
+from nvidia_devplugin.nvml.errors import ReadError
 from tests.bench.soak import soak
 from tests.unit.devplugin.strategies import gpu
 
@@ -242,6 +243,15 @@ def test_a_fault_that_was_accepted_counts_again_when_it_changes():
         pytest.param((), "GPU-x", "no GPU or MIG device GPU-x here; known: GPU-0", id="unknown"),
         pytest.param((), UUIDS[0], "is healthy: there is nothing to acknowledge", id="healthy"),
         pytest.param(((1, Inventory("550", GPUS[1:])),), UUIDS[0], "an acknowledgement cannot change that", id="lost"),
+        *(
+            pytest.param(
+                ((1, dataclasses.replace(ALL, faults=((UUIDS[0], ReadError(code, "it says nothing").fault),))),),
+                UUIDS[0],
+                "an acknowledgement cannot change that",
+                id=f"unreadable-{code}",
+            )
+            for code in (None, 999)
+        ),
     ],
 )
 def test_what_cannot_be_acknowledged(steps, name, message):

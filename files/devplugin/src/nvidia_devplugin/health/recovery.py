@@ -87,8 +87,8 @@ def reset(record: Record, now: float) -> Record:
     return replace(record, latched=None, severity="", accepted=None, calm=now)
 
 
-LOST_CODES = ("gpu_lost", "events_unavailable", "thermal_shutdown")
-"""Reported faults that nobody's word can cure."""
+LOST_CODES = ("gpu_lost", "unreadable", "events_unavailable", "thermal_shutdown")
+"""Reported faults that an acknowledgement cannot change."""
 
 
 def acknowledge(record: Record, now: float) -> Record:
