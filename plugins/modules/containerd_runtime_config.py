@@ -275,16 +275,15 @@ pending_reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import last_good, pending
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    changes as containerd_changes,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
+    changes,
+    last_good,
+    pending,
+    process,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import k3s as containerd_k3s
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     layouts as containerd_layouts,
-)
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    process as containerd_process,
 )
 
 ARGUMENTS = {
@@ -309,9 +308,8 @@ ARGUMENTS = {
 def find_pending(module, config, changed):
     """Return pending.Pending."""
     daemon = config.daemon
-    newest = containerd_changes.last_change(module.params["state_dir"], config.files())
-    started = daemon.started if daemon else None
-    found = pending.containerd(changed, daemon is not None, started, newest, config.target.path)
+    newest = changes.last_change(module.params["state_dir"], config.files())
+    found = pending.at_start("containerd", changed, daemon, newest, config.target.path)
     if daemon is not None and found.level == "none":
         for reason in config.more_reasons():
             found.add("restart", reason)
@@ -343,7 +341,7 @@ def main():
         changed = any(target.changed for target in config.targets)
         if not module.check_mode:
             in_effect = config.daemon is not None and find_pending(module, config, False).level == "none"
-            outcome = containerd_changes.apply(
+            outcome = changes.apply(
                 module, params["state_dir"], params["name"], config.targets, params["backup"], in_effect=in_effect
             )
             written = outcome.as_list()
@@ -364,7 +362,7 @@ def main():
         "in_place": not changed,
         "layout": config.layout,
         "path": config.target.path,
-        "service": containerd_process.unit(config.daemon.pid) if config.daemon else None,
+        "service": process.unit(config.daemon.pid) if config.daemon else None,
         "ctr": config.ctr(),
         "conflict": config.conflict,
         "files": written,
@@ -376,7 +374,7 @@ def main():
         "pending_reasons": needed.reasons,
     }
     if module._diff:
-        answer["diff"] = containerd_changes.diff(config.targets, config.target)
+        answer["diff"] = changes.diff(config.targets, config.target)
     module.exit_json(**answer)
 
 

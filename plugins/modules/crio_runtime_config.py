@@ -230,15 +230,17 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import files, memory, process
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    changes as containerd_changes,
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import (
+    changes,
+    files,
+    memory,
+    pending,
+    process,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import config as crio_config
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import engine as crio_engine
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import files as crio_files
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import merge
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import pending as crio_pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text.lines import ConfigError
 
 ARGUMENTS = {
@@ -352,8 +354,8 @@ class Plan:
 
     def pending(self, changed):
         """Return the Pending."""
-        newest = containerd_changes.last_change(self.module.params["state_dir"], [self.target.path])
-        return crio_pending.crio(changed, self.daemon, newest, self.target.path)
+        newest = changes.last_change(self.module.params["state_dir"], [self.target.path])
+        return pending.at_start("CRI-O", changed, self.daemon, newest, self.target.path)
 
     def try_out(self):
         """Raise ConfigError if CRI-O refuses the new text, makes something else of it, or would not start with it."""
@@ -380,9 +382,9 @@ class Plan:
         except ConfigError:
             # CRI-O does not start with what is there now; with the new text it does.
             return
-        changes = crio_config.side_effects(before, after, self.wanted.name, self.defaults)
-        if changes:
-            raise ConfigError("the change would also alter other settings of CRI-O: %s" % "; ".join(changes))
+        altered = crio_config.side_effects(before, after, self.wanted.name, self.defaults)
+        if altered:
+            raise ConfigError("the change would also alter other settings of CRI-O: %s" % "; ".join(altered))
 
     def _exists(self, path):
         missing_yet = self.module.check_mode and path == self.wanted.path and not self.kept
@@ -411,7 +413,7 @@ def write(module, target):
     for leftover in crio_files.leftovers(os.path.dirname(target.path)):
         os.unlink(leftover)
     writer = crio_files.writer(os.path.join(params["state_dir"], "backups"))
-    outcome = containerd_changes.apply(module, params["state_dir"], params["name"], [target], params["backup"], writer)
+    outcome = changes.apply(module, params["state_dir"], params["name"], [target], params["backup"], writer)
     return outcome.as_list()
 
 
@@ -430,7 +432,7 @@ def main():
     daemon = process.find("crio", params["socket"])
     written = []
     try:
-        target = containerd_changes.read(module, params["state_dir"], path, params["name"])
+        target = changes.read(module, params["state_dir"], path, params["name"])
         plan = Plan(module, target, daemon)
         plan.make()
         needed = plan.pending(target.changed)
@@ -457,7 +459,7 @@ def main():
         "pending_reasons": needed.reasons,
     }
     if module._diff:
-        answer["diff"] = containerd_changes.diff([target], target)
+        answer["diff"] = changes.diff([target], target)
     module.exit_json(**answer)
 
 

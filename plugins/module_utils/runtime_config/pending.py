@@ -17,6 +17,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
+from .process import Daemon
+
 LEVELS = ("none", "reload", "restart")
 
 
@@ -146,24 +148,25 @@ def _shown(value: object) -> str:
     return "not set" if value in (None, "", []) else repr(value)
 
 
-def containerd(
-    changed: bool,
-    running: bool,
-    started: Optional[float] = None,
-    file_changed: Optional[float] = None,
-    path: str = "the file",
+def at_start(
+    engine: str, changed: bool, daemon: Daemon | None, newest: float | None, path: str = "the file"
 ) -> Pending:
-    """containerd reads its configuration at its start only.
+    """Return the Pending of an engine (its name, for messages) that reads its configuration at its start only.
 
-    changed: this run changed the file. started: start of the running process, file_changed: modification time of
-    the newest file that makes up the configuration; seconds since the epoch. A file that is newer than the process
-    may be of a run that died before the restart.
+    changed: this run changed the file. daemon: the running process, or None. newest: modification time of the newest
+    file that makes up the configuration, in seconds since the epoch, or None. A file that is newer than the process may
+    be of a run that died before the restart.
+
+    CRI-O takes over runtimes on SIGHUP since 1.26 (pull request 6056 of cri-o/cri-o), but there are releases whose
+    inspection endpoint shows the new runtime while RunPodSandbox goes on with the old list (issue 10202 there), and
+    nothing that could be read back tells the two apart. A restart leaves containers alone, so it is the means to be
+    sure.
     """
     pending = Pending()
-    if not running:
+    if daemon is None:
         return pending
     if changed:
-        pending.add("restart", "%s changed, and containerd reads it only when it starts" % path)
-    elif started is not None and file_changed is not None and file_changed > started:
-        pending.add("restart", "%s is newer than the running containerd, which reads it only when it starts" % path)
+        pending.add("restart", "%s changed, and %s reads it only when it starts" % (path, engine))
+    elif daemon.started is not None and newest is not None and newest > daemon.started:
+        pending.add("restart", "%s is newer than the running %s, which reads it only when it starts" % (path, engine))
     return pending

@@ -2,11 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What Linux says about a running daemon: its process id, arguments and start (proc(5), unix(7))."""
+"""What Linux says about a running daemon (proc(5), unix(7), cgroups(7)): its process id, arguments, start, program and
+systemd unit."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import time
@@ -14,6 +16,9 @@ from dataclasses import dataclass
 from typing import List, Optional
 
 PROC = "/proc"
+
+_SERVICE = re.compile(r"/([^/]+\.service)(?=/|$)")
+_DELETED = " (deleted)"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,33 @@ def find(program: str, socket_path: str, pid_file: str | None = None, proc: str 
             # none at all: a zombie, or one in the middle of its exec, whose name comes first
             if words:
                 return Daemon(pid, words[1:], _started(pid, proc))
+    return None
+
+
+def program(pid: int, proc: str = PROC) -> str | None:
+    """Return the path of the program that a process (int) runs, or None if there is no such program any more.
+
+    Where a package was updated since the process started, it is the new program, which the next start takes.
+    """
+    try:
+        path = os.readlink(os.path.join(proc, str(pid), "exe"))
+    except OSError:
+        return None
+    path = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
+    return path if os.access(path, os.X_OK) else None
+
+
+def unit(pid: int, proc: str = PROC) -> str | None:
+    """Return the systemd service that a process (int) belongs to, or None."""
+    return unit_of(_read(pid, "cgroup", proc).decode("utf-8", "replace"))
+
+
+def unit_of(cgroups: str) -> str | None:
+    """Return the innermost service in the text of /proc/<pid>/cgroup, or None."""
+    for line in cgroups.splitlines():
+        found: list[str] = _SERVICE.findall(line.split(":", 2)[-1])
+        if found:
+            return found[-1]
     return None
 
 

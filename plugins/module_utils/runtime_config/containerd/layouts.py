@@ -14,13 +14,10 @@ import glob
 import os
 from typing import Any
 
-from .. import files, process
+from .. import changes, files, process
 from ..docker import flags as docker_flags
 from ..text import toml_text
 from ..text.lines import ConfigError
-from . import (
-    changes as containerd_changes,
-)
 from . import (
     config as containerd_config,
 )
@@ -33,9 +30,6 @@ from . import (
 )
 from . import k3s as containerd_k3s
 from . import keys as containerd_keys
-from . import (
-    process as containerd_process,
-)
 
 CONFIG_PATH = "/etc/containerd/config.toml"
 SOCKET = "/run/containerd/containerd.sock"
@@ -64,7 +58,7 @@ class Engine:
         self.module = module
         self.path = path
         asked = module.params["containerd"]
-        running = containerd_process.program(daemon.pid) if daemon is not None and not asked else None
+        running = process.program(daemon.pid) if daemon is not None and not asked else None
         self.binary = running or module.get_bin_path(asked or "containerd", opt_dirs=PROGRAMS)
         if self.binary is None:
             module.warn("%s is not there, so the file is not checked by containerd" % (asked or "containerd"))
@@ -215,9 +209,9 @@ class Plain:
                 "add the runtime, or name another default" % missing
             )
         names = (self.name, "runc") if edit.runc else (self.name,)
-        changes = containerd_effective.side_effects(before, after, names)
-        if changes:
-            raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(changes))
+        altered = containerd_effective.side_effects(before, after, names)
+        if altered:
+            raise ConfigError("the change would also alter other settings of containerd: %s" % "; ".join(altered))
 
     def plan_absent(self) -> None:
         # The drop-in goes first: the default runtime may stand in one of them and the runtime in the other.
@@ -229,11 +223,11 @@ class Plain:
         self.version = self.version or containerd_config.version_in(main)
 
     def plan_roll_back(self) -> None:
-        containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+        changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
         self.target = next((target for target in self.targets if target.changed), self.main)
         self.version = containerd_config.version_in(containerd_keys.read(self.main_text() or "", self.engine.major))
 
-    def take_out(self, target: containerd_changes.Target) -> None:
+    def take_out(self, target: changes.Target) -> None:
         self.target = target
         params, major, drop_in = self.params, self.engine.major, target is self.drop_in
         arguments = (target.text, self.name, target.memory, params["path"], params["on_conflict"], major)
@@ -299,7 +293,7 @@ class K3s:
         self.wanted = containerd_effective.ContainerdRuntime(
             params["name"], params["path"], params["set_default"], params["on_conflict"]
         )
-        self.main = self.target = containerd_changes.Target(self.paths.generated, None, None)
+        self.main = self.target = changes.Target(self.paths.generated, None, None)
         try:
             self.main.text = files.read(self.main.path)
             self.version = containerd_k3s.generated_version(self.paths, self.main.text)
@@ -322,7 +316,7 @@ class K3s:
 
     def plan(self) -> None:
         """Decide what the files shall be. Raises PlaceError."""
-        newest = containerd_changes.last_change(self.params["state_dir"], self.files())
+        newest = changes.last_change(self.params["state_dir"], self.files())
         self.node = containerd_k3s.Node(
             self.paths,
             self.k3s_version(),
@@ -334,7 +328,7 @@ class K3s:
             bool(self.daemon and self.daemon.started and newest and newest > self.daemon.started),
         )
         if self.params["state"] == "rolled_back":
-            containerd_changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
+            changes.plan_roll_back(self.params["state_dir"], self.name, self.targets)
             return
         memories = [item.memory for item in self.targets]
         try:
@@ -380,10 +374,10 @@ class K3s:
         return None
 
 
-def read_target(module: Any, path: str) -> containerd_changes.Target:
+def read_target(module: Any, path: str) -> changes.Target:
     """Return the Target of a file. Raises PlaceError."""
     try:
-        return containerd_changes.read(module, module.params["state_dir"], path, module.params["name"])
+        return changes.read(module, module.params["state_dir"], path, module.params["name"])
     except ConfigError as error:
         raise PlaceError(path, error) from error
 

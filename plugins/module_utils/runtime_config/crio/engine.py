@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional
 
+from .. import process
 from ..process import PROC, Daemon
 from ..text.lines import ConfigError
 
@@ -25,7 +26,6 @@ MAIN = "/etc/crio/crio.conf"
 SYSTEMD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a systemd unit that sets none."""
 
-_DELETED = " (deleted)"
 _CONFIG = {"config": "CONTAINER_CONFIG", "c": "CONTAINER_CONFIG"}
 _FOLDER = {"config-dir": "CONTAINER_CONFIG_DIR", "d": "CONTAINER_CONFIG_DIR"}
 # What they print must reach us, and the running CRI-O's log is its own.
@@ -53,23 +53,14 @@ def find(module: Any, daemon: Daemon | None, binary: str | None, main: str | Non
     """Return the Engine. daemon: the running process or None; binary, main: what the user names instead, or None."""
     environment = _environment(daemon, proc)
     files, rest = _split(daemon.arguments if daemon else [])
+    running = process.program(daemon.pid, proc) if daemon else None
     return Engine(
-        binary=module.get_bin_path(binary) if binary else _executable(daemon, proc) or module.get_bin_path("crio"),
+        binary=module.get_bin_path(binary) if binary else running or module.get_bin_path("crio"),
         arguments=rest,
         environment={key: value for key, value in environment.items() if key not in _NOT_PASSED.values()},
         main=main or files.get("CONTAINER_CONFIG") or environment.get("CONTAINER_CONFIG") or MAIN,
         folder=files.get("CONTAINER_CONFIG_DIR") or environment.get("CONTAINER_CONFIG_DIR"),
     )
-
-
-def _executable(daemon: Daemon | None, proc: str) -> str | None:
-    try:
-        path = os.readlink(os.path.join(proc, str(daemon.pid), "exe")) if daemon else ""
-    except OSError:
-        return None
-    # A package was upgraded under the running process: the next start takes the new program.
-    path = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
-    return path if os.access(path, os.X_OK) else None
 
 
 def _environment(daemon: Daemon | None, proc: str) -> dict[str, str]:

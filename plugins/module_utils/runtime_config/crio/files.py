@@ -27,7 +27,7 @@ TEMPORARY = ".kubegpu-crio-"
 
 
 def writer(backups: str) -> Callable[..., str | None]:
-    """Return a function as containerd_changes.apply takes it. backups: folder for backups, made if need be."""
+    """Return a function as changes.apply takes it. backups: folder for backups, made if need be."""
 
     def write(module: Any, path: str, text: str | None, backup: bool) -> str | None:
         """Make the file at path hold text, or remove it for None; return the backup's path or None. Raises OSError."""

@@ -13,14 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import journal, process
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
     effective as containerd_effective,
-)
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    journal as containerd_journal,
-)
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    process as containerd_process,
 )
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.text import toml_text
 from tests.engines import debian as engines
@@ -172,14 +167,14 @@ def test_killed_at_any_moment_and_run_again(site, tmp_path, old, state):
 
 def test_the_journal_knows_of_a_file_that_is_gone(tmp_path):
     folder, path = str(tmp_path / "memory"), "/etc/containerd/config.toml"
-    assert containerd_journal.noted(folder, path) is None
-    containerd_journal.note(folder, path)
-    first = containerd_journal.noted(folder, path)
+    assert journal.noted(folder, path) is None
+    journal.note(folder, path)
+    first = journal.noted(folder, path)
     assert abs(first - time.time()) < 60
-    os.utime(containerd_journal.path_of(folder, path), (1, 1))
-    containerd_journal.note(folder, path)
-    assert containerd_journal.noted(folder, path) >= first
-    assert containerd_journal.noted(folder, "/etc/containerd/other.toml") is None
+    os.utime(journal.path_of(folder, path), (1, 1))
+    journal.note(folder, path)
+    assert journal.noted(folder, path) >= first
+    assert journal.noted(folder, "/etc/containerd/other.toml") is None
 
 
 @pytest.mark.parametrize(
@@ -193,7 +188,7 @@ def test_the_journal_knows_of_a_file_that_is_gone(tmp_path):
     ],
 )
 def test_unit(cgroups, unit):
-    assert containerd_process.unit_of(cgroups) == unit
+    assert process.unit_of(cgroups) == unit
 
 
 # What k3s generates, of its tables those that matter here.

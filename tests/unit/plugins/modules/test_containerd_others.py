@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.containerd import (
-    process as containerd_process,
-)
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import process
 from tests.unit.plugins import containerds as real
 from tests.unit.plugins.modules.runtime_config_helpers import run_module, tree
 
@@ -215,8 +213,8 @@ def test_program(tmp_path, target, found):
     program.touch(mode=0o755)
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "exe").symlink_to(target % tmp_path if "%" in target else target)
-    assert containerd_process.program(7, str(tmp_path)) == (str(program) if found else None)
-    assert containerd_process.program(8, str(tmp_path)) is None
+    assert process.program(7, str(tmp_path)) == (str(program) if found else None)
+    assert process.program(8, str(tmp_path)) is None
 
 
 def test_a_later_run_brings_back_what_was_in_effect(site, running, tmp_path):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import config as crio_config
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import merge
-from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio import pending as crio_pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.crio.config import (
     CrioRuntime,
     Edit,
@@ -291,7 +291,7 @@ def test_merged_configuration():
     ],
 )
 def test_pending(changed, daemon, file_changed, level):
-    assert crio_pending.crio(changed, daemon, file_changed, "f").level == level
+    assert pending.at_start("CRI-O", changed, daemon, file_changed, "f").level == level
 
 
 PIECES = st.lists(

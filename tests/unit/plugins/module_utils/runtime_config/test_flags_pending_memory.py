@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config import memory, pending
 from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.docker import flags as docker_flags
+from ansible_collections.kubegpu.nvidia.plugins.module_utils.runtime_config.process import Daemon
 from tests.engines import debian as engines
 
 FLAGS = [
@@ -239,7 +240,8 @@ def test_hook_newer_than_dockerd(started, hook, level):
     ],
 )
 def test_containerd(changed, running, started, file_changed, level):
-    found = pending.containerd(changed, running, started, file_changed)
+    daemon = Daemon(7, [], started) if running else None
+    found = pending.at_start("containerd", changed, daemon, file_changed)
     assert (found.level, bool(found.reasons)) == (level, level != "none")
 
 

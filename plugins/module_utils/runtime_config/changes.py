@@ -12,11 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, List, Optional
 
-from .. import files, last_good
-from ..memory import Memory
-from . import (
-    journal as containerd_journal,
-)
+from . import files, journal, last_good
+from .memory import Memory
 
 
 @dataclass
@@ -93,12 +90,12 @@ def apply(
         if target.new_memory is not None and target.new_memory != target.memory:
             files.write_memory(module, folder, target.path, name, target.new_memory)
         if target.changed:
-            containerd_journal.note(folder, target.path)
+            journal.note(folder, target.path)
             if in_effect is not None and target.restored is None:
                 old = (target.text, target.memory)
                 last_good.note(module, folder, target.path, name, old, target.new_text, in_effect)
             backup_file = write(module, target.path, target.new_text, backup)
-            containerd_journal.note(folder, target.path)
+            journal.note(folder, target.path)
             outcome.written.append(Written(target.path, backup_file, target.text is not None))
         if target.new_memory is None and target.memory is not None:
             files.write_memory(module, folder, target.path, name, None)
@@ -119,7 +116,7 @@ def plan_roll_back(folder: str, name: str, targets: list[Target]) -> None:
 
 def last_change(folder: str, paths: list[str]) -> float | None:
     """Return the time of the newest change of the paths in seconds since the epoch, or None."""
-    times = [files.changed_at(path) for path in paths] + [containerd_journal.noted(folder, path) for path in paths]
+    times = [files.changed_at(path) for path in paths] + [journal.noted(folder, path) for path in paths]
     return max([time for time in times if time is not None], default=None)
 
 

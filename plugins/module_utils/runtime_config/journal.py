@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from .. import memory
+from . import memory
 
 
 def path_of(folder: str, config_path: str) -> str:
