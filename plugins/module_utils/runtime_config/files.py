@@ -117,7 +117,7 @@ def write(module: Any, path: str, text: str | None, backup: bool) -> str | None:
     if text is None:
         if exists:
             os.unlink(path)
-            _sync_folder(path)
+            sync_folder(os.path.dirname(path))
         return backup_file or None
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     _replace(module, path, text, None if exists else "0644")
@@ -137,7 +137,7 @@ def _replace(module: Any, path: str, text: str, mode: str | None) -> None:
             os.unlink(temporary)
     if mode is not None:
         module.set_mode_if_different(path, mode, False)
-    _sync_folder(path)
+    sync_folder(os.path.dirname(path))
 
 
 def _back_up(module: Any, path: str) -> str:
@@ -158,8 +158,9 @@ def _back_up(module: Any, path: str) -> str:
     return backup
 
 
-def _sync_folder(path: str) -> None:
-    handle = os.open(os.path.dirname(path), os.O_RDONLY)
+def sync_folder(folder: str) -> None:
+    """Have the entries of a folder on disk. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

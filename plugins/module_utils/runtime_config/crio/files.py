@@ -37,7 +37,7 @@ def writer(backups: str) -> Callable[..., str | None]:
         if text is None:
             if exists:
                 os.unlink(path)
-                _sync(folder)
+                files.sync_folder(folder)
             return backup_file
         os.makedirs(folder, mode=0o755, exist_ok=True)
         # beside crio.conf.d, not in it
@@ -55,7 +55,7 @@ def writer(backups: str) -> Callable[..., str | None]:
                 os.unlink(temporary)
         if not exists:
             module.set_mode_if_different(path, "0644", False)
-        _sync(folder)
+        files.sync_folder(folder)
         return backup_file
 
     return write
@@ -74,14 +74,6 @@ def _back_up(path: str, backups: str) -> str:
     target = os.path.join(backups, "%s.%d.%s~" % (os.path.basename(path), os.getpid(), stamp))
     shutil.copy2(path, target)
     return target
-
-
-def _sync(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def below(folder: str) -> dict[str, str]:
