@@ -52,10 +52,10 @@ options:
     description:
       - V(present) adds or changes the runtime.
       - V(absent) undoes what earlier runs with V(present) did. The former default runtime comes back, and so does a
-        runtime of this name that was there before the first run. A file that nobody has edited since comes back byte
+        runtime of this name that was there before the first run. A file that was not edited since comes back byte
         for byte. Without an earlier run the runtime is removed if it has O(path); for another one see O(on_conflict).
       - V(rolled_back) is for a containerd that does not start with what earlier runs wrote. It brings back the last
-        text of each file that containerd is known to have run with, whichever run changed it. A file that somebody has
+        text of each file that containerd is known to have run with, whichever run changed it. A file that was
         edited since stays as it is.
     type: str
     choices: [present, absent, rolled_back]
@@ -216,7 +216,7 @@ config_version:
   type: int
   sample: 2
 conflict:
-  description: In what somebody else's runtime of this name differs, be it kept or replaced; V(null) if none does.
+  description: In what a foreign runtime of this name differs, be it kept or replaced; V(null) if none does.
   returned: success
   type: str
   sample: >-
@@ -317,7 +317,7 @@ def find_pending(module, config, changed):
 
 
 def warn_of_conflict(module, config):
-    """Tell of somebody else's runtime of this name."""
+    """Tell of a foreign runtime of this name."""
     if config.conflict is not None:
         module.warn(
             "the runtime %s of %s is somebody else's: %s. It was %s (on_conflict=%s)"

@@ -50,18 +50,18 @@ options:
   state:
     description:
       - V(present) adds or changes the runtime.
-      - V(absent) undoes what earlier runs with V(present) did. A file that nobody has edited since comes back byte for
-        byte, or is removed if there was none. A runtime that no earlier run made is somebody else's and stays, with a
+      - V(absent) undoes what earlier runs with V(present) did. A file that was not edited since comes back byte for
+        byte, or is removed if there was none. A runtime that no earlier run made is foreign and stays, with a
         warning.
       - V(rolled_back) is for a CRI-O that does not start with what an earlier run wrote. It brings back the last text
-        that CRI-O is known to have run with, or the one without the runtime. A file that somebody has edited since
+        that CRI-O is known to have run with, or the one without the runtime. A file that was edited since
         stays as it is.
     type: str
     choices: [present, absent, rolled_back]
     default: present
   on_conflict:
     description:
-      - What to do with O(state=present) about a runtime called O(name) that somebody else made, in this file or another
+      - What to do with O(state=present) about a runtime called O(name) that another tool made, in this file or another
         one of CRI-O's, with another program than O(path), such as the one that NVIDIA's GPU operator installs. It is
         always reported, as a warning and in RV(conflict).
       - V(keep) leaves it as it is and does the rest, such as the default runtime.
@@ -188,7 +188,7 @@ backup_file:
   type: str
   sample: /var/lib/kubegpu/runtime-config/backups/99-nvidia.toml.4711.2026-11-23@12:00:00~
 conflict:
-  description: In what somebody else's runtime of this name differs, be it kept or replaced; V(null) if none does.
+  description: In what a foreign runtime of this name differs, be it kept or replaced; V(null) if none does.
   returned: success
   type: str
   sample: its runtime_path is "/opt/other/nvidia-container-runtime", not "/usr/bin/nvidia-container-runtime"
@@ -196,7 +196,7 @@ toolkit_runtimes:
   description:
     - What O(kubegpu.nvidia.nvidia_container_runtime_config#module:runtimes) must be, so that the runtime starts the
       program of CRI-O's own default runtime, which need not be in PATH.
-    - Empty if that is not known, if O(path) is not there yet, or if somebody else's runtime is kept.
+    - Empty if that is not known, if O(path) is not there yet, or if a foreign runtime is kept.
   returned: success
   type: list
   elements: str
@@ -302,7 +302,7 @@ class Plan:
 
     @property
     def kept(self):
-        """Whether somebody else's runtime of this name stays."""
+        """Whether a foreign runtime of this name stays."""
         replaced = self.module.params["state"] == "present" and self.wanted.on_conflict == "replace"
         return self.conflict is not None and not replaced
 
@@ -418,7 +418,7 @@ def write(module, target):
 
 
 def warn_of_conflict(module, plan):
-    """Warn of somebody else's runtime of this name."""
+    """Warn of a foreign runtime of this name."""
     if plan.conflict is not None:
         done = "kept" if plan.kept else "replaced"
         text = "the runtime %s was made by somebody else: %s. It was %s"

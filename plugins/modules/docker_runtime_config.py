@@ -19,7 +19,7 @@ description:
   - The module never reloads or restarts Docker. It compares the file with what the running daemon says and returns in
     RV(pending) what that takes.
   - What would not work is found before anything is written. That is a file system that is mounted read-only; a runtime
-    of the same name that somebody else made (O(on_conflict)); and a configuration with which the running C(dockerd)
+    of the same name that another tool made (O(on_conflict)); and a configuration with which the running C(dockerd)
     would refuse to reload, or the one of its systemd unit to start. Any option that is both a key of the file and a
     command line flag is such a case. From Docker 23.0 on C(dockerd --validate) checks the rest.
   - Where the configuration is refused, be it for our change or for what was there before, the module fails if there is
@@ -56,10 +56,10 @@ options:
     description:
       - V(present) adds or changes the runtime.
       - V(absent) removes it and undoes what earlier runs with V(present) did. The former default runtime comes back.
-        A file that nobody has edited since comes back byte for byte. A runtime of this name with O(path) counts as
-        ours; for one with another path that somebody else made, see O(on_conflict).
+        A file that was not edited since comes back byte for byte. A runtime of this name with O(path) counts as
+        ours; for one with another path that another tool made, see O(on_conflict).
       - V(rolled_back) is for a daemon that does not take what an earlier run wrote. It brings back the last text that
-        the daemon is known to have run with, or the one without the runtime. A file that somebody has edited since
+        the daemon is known to have run with, or the one without the runtime. A file that was edited since
         stays as it is.
     type: str
     choices: [present, absent, rolled_back]
@@ -172,7 +172,7 @@ config_path:
   type: str
   sample: /etc/docker/daemon.json
 conflict:
-  description: In what somebody else's runtime of this name differs, be it kept or replaced; V(null) if none does.
+  description: In what a foreign runtime of this name differs, be it kept or replaced; V(null) if none does.
   returned: success
   type: str
   sample: its path is "/usr/local/nvidia/toolkit/nvidia-container-runtime", not "/usr/bin/nvidia-container-runtime"

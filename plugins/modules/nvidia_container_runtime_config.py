@@ -67,7 +67,7 @@ options:
     description:
       - V(present) sets the options.
       - V(absent) takes back what earlier runs with the same O(remember_as) set, as far as it is still as they set it. A
-        file that nobody has edited since comes back byte for byte. Options that are named besides do not count.
+        file that was not edited since comes back byte for byte. Options that are named besides do not count.
     type: str
     choices: [present, absent]
     default: present

@@ -107,7 +107,7 @@ def apply(
 
 
 def plan_roll_back(folder: str, name: str, targets: list[Target]) -> None:
-    """Plan that the Targets which earlier runs changed, and nobody since, get the last text that was in effect."""
+    """Plan that Targets which only earlier runs changed since then get the last text that was in effect."""
     for target in targets:
         target.restored = last_good.find(folder, target.path, target.text)
         if target.restored is not None:

@@ -34,7 +34,7 @@ class LastGood:
 
 def find(folder: str, config_path: str, text: str | None) -> LastGood | None:
     """Return the LastGood of a file (absolute path) that holds the text (str, None for no file), or None if there is
-    none, or if somebody else has changed the file since."""
+    none, or if the file was changed by others since."""
     known = _read(folder, config_path)
     return known if known is not None and known.after == _digest(text) else None
 

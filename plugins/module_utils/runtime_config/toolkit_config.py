@@ -76,7 +76,7 @@ def remember(text: str, settings: Mapping[str, Setting], memory: Memory | None) 
 
 
 def restore(text: str, memory: Memory) -> str:
-    """Return text without what the runs of memory set: byte for byte if nobody touched it since, else value by value,
+    """Return text without what the runs of memory set: byte for byte if it was not edited since, else value by value,
     as far as they are still ours. Raises ConfigError."""
     if memory.wrote(text) and memory.before is not None:
         return memory.before

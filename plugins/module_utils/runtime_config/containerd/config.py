@@ -55,7 +55,7 @@ _NOTE = "# Written down because containerd drops its built-in runc once the file
 class Edit:
     """text: str or None (no file). memory: what to remember or None. version: config version, None for no file.
 
-    conflict: None, or in what somebody else's runtime of this name, which was kept or replaced, differs. runc: whether
+    conflict: None, or in what a foreign runtime of this name, which was kept or replaced, differs. runc: whether
     runc was written down, so that it may differ from what containerd made of the old text."""
 
     text: Optional[str]
@@ -251,7 +251,7 @@ def ensure_absent(
 ) -> Edit:
     """Return the Edit that takes the runtime called name out of a config.toml (str or None).
 
-    With a memory of ours a text that nobody touched since comes back byte for byte; otherwise what we added is taken
+    With a memory of ours a text that was not edited since comes back byte for byte; otherwise what we added is taken
     out, what we changed gets its former value, and everything else stays, a runtime of this name that was there before
     us as well. Without one the runtime is taken out, unless it neither has the path (None: any) nor is to be replaced
     (on_conflict: keep, replace or fail).
@@ -407,7 +407,7 @@ def _ensure_runc(editor: Editor, effective: Effective | None, name: str, former:
     whether that was so.
 
     containerd 1.x has no built-in runc beside a table of runtimes, be it empty. former: what the default runtime up to
-    now had, somebody else's: runc gets its cgroup driver, which is the kubelet's. None: pods ran with runc before.
+    now had, a foreign one: runc gets its cgroup driver, which is the kubelet's. None: pods ran with runc before.
     """
     if _default(editor, None if effective and effective.default_runtime_name == name else effective) != "runc":
         return False

@@ -21,7 +21,7 @@ RUNTIME_TYPE = "io.containerd.runc.v2"
 class ContainerdRuntime:
     """The wanted runtime. set_default None means: leave default_runtime_name as it is.
 
-    on_conflict: what to do about a runtime of this name that somebody else made otherwise: keep, replace or fail.
+    on_conflict: what to do about a runtime of this name that another tool made otherwise: keep, replace or fail.
     enable_cri: whether to take CRI out of disabled_plugins.
     """
 
@@ -69,7 +69,7 @@ def problems(
     """Return what is wrong with an Effective (or None) for the wanted runtime, as a list of str.
 
     expected_default: str or None for not of interest. A runtime that must not be the default and is counts as wrong.
-    kept: whether it is somebody else's runtime, which may be as it likes.
+    kept: whether it is a foreign runtime, which may have any settings.
     """
     if after is None:
         return []

@@ -122,7 +122,7 @@ class Node:
 class Plan:
     """New texts (None for no file) with their memories, and the config version.
 
-    conflict: None, or in what somebody else's runtime of this name, which was kept or replaced, differs."""
+    conflict: None, or in what a foreign runtime of this name, which was kept or replaced, differs."""
 
     version: int
     template: Optional[str]

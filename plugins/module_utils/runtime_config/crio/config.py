@@ -60,7 +60,7 @@ class CrioRuntime:
 
 @dataclass(frozen=True)
 class Edit:
-    """text: str or None (no file). memory: what to remember or None. conflict: in what somebody else's runtime of this
+    """text: str or None (no file). memory: what to remember or None. conflict: in what a foreign runtime of this
     name, which was kept or replaced, differs, or None."""
 
     text: Optional[str]
@@ -79,7 +79,7 @@ def ensure_present(
     """Return the Edit that gives a drop-in (str, or None for no file) the wanted CrioRuntime.
 
     elsewhere: the table of a runtime of this name that another file has, as plain data. A text that nobody touched
-    since we wrote it is made anew from the one before, so that it follows what is inherited.
+    since we wrote it is made again from the one before, so that it follows what is inherited.
     Raises ConfigError if the text is not TOML, is written in a way that cannot be edited safely, or holds somebody
     else's runtime of this name with on_conflict fail.
     """
@@ -144,9 +144,9 @@ def _set_runtime(editor: _Editor, wanted: CrioRuntime, slots: dict[str, Slot], m
 def ensure_absent(text: str | None, name: str, memory: Memory | None = None) -> Edit:
     """Return the Edit that takes the runtime called name out of a drop-in (str or None).
 
-    With a memory of ours a text that nobody touched since comes back byte for byte; otherwise what we added is taken
+    With a memory of ours a text that was not edited since comes back byte for byte; otherwise what we added is taken
     out, a runtime that we replaced and the former default_runtime come back, and everything else stays. A runtime that
-    we have no memory of is somebody else's and stays. Raises ConfigError.
+    we have no memory of is foreign and stays. Raises ConfigError.
     """
     if text is None:
         return Edit(None, None)
@@ -190,7 +190,7 @@ def _restore_default(editor: _Editor, name: str, slots: dict[str, Slot]) -> None
 
 
 def _difference(table: dict[str, Any], path: str) -> str | None:
-    """In what somebody else's runtime (table: plain data) differs, or None if it starts the same program."""
+    """In what a foreign runtime (table: plain data) differs, or None if it starts the same program."""
     found = table.get(_PATH)
     if table.get("runtime_type", "") not in merge.OCI:
         return "its runtime_type is %s" % json.dumps(table["runtime_type"])
@@ -304,7 +304,7 @@ def overridden(folder_files: dict[str, str], path: str, wanted: CrioRuntime, kep
     """Return the files (list of str) that CRI-O reads after path and that would undo what is wanted.
 
     folder_files: path -> text of the files below crio.conf.d; one that is not TOML counts as nothing. wanted:
-    CrioRuntime. kept: somebody else's runtime of this name stays, wherever it is.
+    CrioRuntime. kept: a foreign runtime of this name stays, wherever it is.
     """
     found = []
     for other in sorted(folder_files, key=order):
@@ -321,7 +321,7 @@ def overridden(folder_files: dict[str, str], path: str, wanted: CrioRuntime, kep
 def problems(merged: merge.Effective, wanted: CrioRuntime, kept: bool = False) -> list[str]:
     """Return what is wrong with CRI-O's Effective configuration for the wanted CrioRuntime, as a list of str.
 
-    kept: somebody else's runtime of this name stays as it is.
+    kept: a foreign runtime of this name stays as it is.
     """
     plain = merged.runtimes.get(wanted.name, {})
     found = [

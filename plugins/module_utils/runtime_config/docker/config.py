@@ -37,7 +37,7 @@ BRIDGE = "bridge.default-runtime"
 class DockerRuntime:
     """The wanted runtime. None for args, set_default or cdi means: leave as it is.
 
-    on_conflict: what to do about a runtime of this name that somebody else made otherwise: keep, replace or fail.
+    on_conflict: what to do about a runtime of this name that another tool made otherwise: keep, replace or fail.
     """
 
     name: str
@@ -52,7 +52,7 @@ class DockerRuntime:
 class Edit:
     """text: str or None (no file). memory: what to remember, None for nothing. config: the text as plain data.
 
-    conflict: None, or in what somebody else's runtime of this name, which was kept or replaced, differs.
+    conflict: None, or in what a foreign runtime of this name, which was kept or replaced, differs.
     """
 
     text: Optional[str]
@@ -113,7 +113,7 @@ def ensure_absent(
     """Return the Edit that takes the runtime called name out of a daemon.json (str or None).
 
     With a memory of ours the former default runtime, features.cdi and a runtime of this name that we replaced come
-    back; a text that nobody touched since comes back byte for byte. Without one, the runtime and a default runtime
+    back; a text that was not edited since comes back byte for byte. Without one, the runtime and a default runtime
     of this name are taken out, which means runc to Docker. With a path, a runtime that neither has that path (and the
     args, unless they are None) nor is remembered as ours is somebody else's: on_conflict is keep, replace (take it
     out) or fail.
@@ -192,7 +192,7 @@ def _canonical(value: object) -> str:
 
 
 def _difference(value: dict[str, Any], path: str, args: tuple[str, ...] | None) -> str | None:
-    """In what somebody else's runtime (value: dict) differs from path and args (None: any), or None if it does not."""
+    """In what a foreign runtime (value: dict) differs from path and args (None: any), or None if it does not."""
     if value.get("runtimeType") is not None:
         return "it is a containerd shim (runtimeType %s)" % json.dumps(value["runtimeType"])
     if value.get("path") != path:

@@ -226,7 +226,7 @@ class Agent:
             if label and node_changes.EVENTS in self._features:
                 self._events.append(events.config_refused(self._name, str(error), timestamp()))
         except OSError:
-            return  # the daemon is told when it is back
+            return  # the daemon gets it when it is back
         self._told_config = label
 
     def _acknowledge(self, node: NodeMetadata) -> bool:

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 MESSAGE_LIMIT = 4 * 2**20
-"""Bytes of one message that a gRPC client or server accepts unless it is told otherwise; the kubelet is not."""
+"""Bytes of one message that a gRPC client or server accepts by default; the kubelet uses the default."""
 
 _POD_RESOURCES_LIMIT = 16 * 2**20  # the kubelet's own limit for this API
 

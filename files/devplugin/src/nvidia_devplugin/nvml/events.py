@@ -35,7 +35,7 @@ class Events:
     def watch(self, handles: Mapping[str, Any]) -> dict[str, Fault]:
         """Have the driver report the events of these GPUs, by UUID; faults of those that should report and cannot.
 
-        A GPU that left and came back must be registered anew: it is forgotten once it is missing.
+        A GPU that left and came back must be registered again: it is forgotten once it is missing.
         """
         self._uuids.update((address(handle), uuid) for uuid, handle in handles.items())
         self._watched &= handles.keys()

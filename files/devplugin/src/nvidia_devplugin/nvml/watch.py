@@ -1,7 +1,7 @@
 """The thread that follows the driver.
 
 Every call of NVML but telemetry's is made by it, so that a driver that hangs holds up neither the kubelet's calls nor a
-shutdown. The thread hands over values of model; nobody waits for it.
+shutdown. The thread hands over values of model; no other thread waits for it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class DriverWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end. It may be in the driver for a while; nobody waits for it."""
+        """Ask the thread to end. It may be in the driver for a while; no other thread waits for it."""
         self._stop.set()
 
     def _run(self) -> None:
